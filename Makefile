@@ -1,0 +1,61 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+PYTHON ?= python3
+PY := .venv/bin/python
+ARGS ?=
+
+.PHONY: help env env-dev run test check bench lock protos protos-release clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+run: env ## start everything, do the main job once, keep serving (ARGS=--once ends after the job)
+	@$(PY) -m services run $(ARGS)
+
+test: env-dev ## the whole test suite on its own PostgreSQL
+	@$(PY) -m pytest $(ARGS)
+
+check: env-dev ## the fast gate: lint, format, types, import contracts, proto lint and breaking changes
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@PYTHONPATH=build/gen .venv/bin/lint-imports
+	@$(PY) -m pytest tests/house tests/contract $(ARGS)
+
+bench: env-dev ## measure section 6 of the architecture; writes var/bench/report.json (ARGS=--quick)
+	@$(PY) -m deploy.bench $(ARGS)
+
+env: .venv/run.stamp protos ## make the environment that running needs
+
+env-dev: .venv/dev.stamp protos ## make the environment that tests need
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`. Install it, or run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
+	@$(PY) -c "import pathlib, site; here = pathlib.Path.cwd(); pathlib.Path(site.getsitepackages()[0], 'carbonaccount.pth').write_text('%s\n%s\n' % (here, here / 'build' / 'gen'))"
+	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -m services "$$@"\n' "$(CURDIR)" > .venv/bin/carbonaccount && chmod +x .venv/bin/carbonaccount
+
+.venv/run.stamp: requirements.lock | .venv/bin/python
+	@echo "installing what running needs ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
+	@echo "installing what tests need ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+protos: | .venv/bin/python
+	@$(PY) -m shared.protogen > /dev/null
+
+protos-release: env-dev ## keep today's contracts as what later ones may not break
+	@cp build/carbonaccount.binpb tests/contract/released.binpb
+
+lock: env-dev ## renew the lock files (needs the uv command)
+	@uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
+	@uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dev.lock
+
+clean: ## remove what was built; var/ with the data stays
+	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,98 @@
+"""Scenes and sources: what may be reported, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MEASURES_MAX = 2
+CLAIMS = ("none", "reference", "account_reference")
+
+
+class CatalogueInvalid(Exception):
+    """A catalogue file breaks a rule; the text names the entry and the rule."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One whole number of an activity: `min` <= value <= `max`, in base units of `unit`."""
+
+    name: str
+    unit: str
+    min: int
+    max: int
+    required: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One kind of low-carbon behaviour; `code` is what facts carry."""
+
+    code: int
+    name: str
+    title_zh: str
+    title_en: str
+    category: str
+    consent_scope: str
+    scope_code: int
+    claim: str
+    measures: tuple[Measure, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A system that reports; `scenes` are those that it may report."""
+
+    code: int
+    name: str
+    title: str
+    scenes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every scene and source, by name and by code."""
+
+    scenes: Mapping[str, Scene]
+    sources: Mapping[str, Source]
+    scope_codes: Mapping[str, int]
+
+    def scene_of_code(self, code: int) -> Scene:
+        """The scene that facts call `code`; KeyError when there is none."""
+        return next(scene for scene in self.scenes.values() if scene.code == code)
+
+    def source_of_code(self, code: int) -> Source:
+        """The source that facts call `code`; StopIteration when there is none."""
+        return next(source for source in self.sources.values() if source.code == code)
+
+
+def read_catalogue(scenes: Mapping[str, Any], sources: Mapping[str, Any]) -> Catalogue:
+    """The catalogue of two parsed files; raises CatalogueInvalid."""
+    scope_codes: dict[str, int] = scenes["scope_codes"]
+    by_name = {row["name"]: _scene(row, scope_codes) for row in scenes["scene"]}
+    sources_by_name = {row["name"]: _source(row, by_name) for row in sources["source"]}
+    for things, rows in ((by_name, scenes["scene"]), (sources_by_name, sources["source"])):
+        codes = {thing.code for thing in things.values()}
+        if len(things) != len(rows) or len(codes) != len(rows):
+            raise CatalogueInvalid("two entries share a name or a code; each needs its own")
+    return Catalogue(by_name, sources_by_name, scope_codes)
+
+
+def _scene(row: Mapping[str, Any], scope_codes: Mapping[str, int]) -> Scene:
+    measures = tuple(Measure(**measure) for measure in row["measures"])
+    if not 1 <= len(measures) <= MEASURES_MAX:
+        raise CatalogueInvalid(f"{row['name']} has {len(measures)} measures; 1 to 2 are kept")
+    if row["claim"] not in CLAIMS:
+        raise CatalogueInvalid(f"{row['name']} has claim {row['claim']!r}; one of {CLAIMS}")
+    if row["consent_scope"] not in scope_codes:
+        raise CatalogueInvalid(f"{row['name']} asks for {row['consent_scope']}, which has no code")
+    scope_code = scope_codes[row["consent_scope"]]
+    return Scene(**{**row, "measures": measures}, scope_code=scope_code)
+
+
+def _source(row: Mapping[str, Any], scenes: Mapping[str, Scene]) -> Source:
+    unknown = set(row["scenes"]) - set(scenes)
+    if unknown:
+        raise CatalogueInvalid(f"{row['name']} may report {sorted(unknown)}, which are no scenes")
+    return Source(row["code"], row["name"], row["title"], frozenset(row["scenes"]))

@@ -1,0 +1,49 @@
+"""Digests that decide for ever whether two reports are one event, one content, one act.
+
+Keyed with a secret of this service, so that they survive erasure and still tell nobody
+which ticket, bill or bike they came from.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+
+from shared.ids import encode32
+
+KEY_BYTES = 16
+_CONTENT = struct.Struct(">qqqqqqq")
+
+
+class Keyring:
+    """Makes the three digests under one secret of at least 32 bytes."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise ValueError(f"the secret has {len(secret)} bytes; it needs 32")
+        self._event = blake2b(key=secret[:64], person=b"event", digest_size=KEY_BYTES)
+        self._content = blake2b(key=secret[:64], person=b"content", digest_size=8)
+        self._claim = blake2b(key=secret[:64], person=b"claim", digest_size=KEY_BYTES)
+
+    def event_key(self, source: int, source_event_id: str) -> bytes:
+        """The activity's identity: 16 bytes of (source, source_event_id)."""
+        digest = self._event.copy()
+        digest.update(b"%d:%s" % (source, source_event_id.encode()))
+        return digest.digest()
+
+    def content(self, numbers: tuple[int, int, int, int, int, int, int], claim: str) -> bytes:
+        """8 bytes of what was reported: account, scene, time, region, grade, two measures, claim."""
+        digest = self._content.copy()
+        digest.update(_CONTENT.pack(*numbers) + claim.encode())
+        return digest.digest()
+
+    def claim_key(self, scene: int, account_id: int, claim: str) -> bytes:
+        """16 bytes of the physical act; account_id is 0 where accounts do not tell acts apart."""
+        digest = self._claim.copy()
+        digest.update(b"%d:%d:%s" % (scene, account_id, claim.encode()))
+        return digest.digest()
+
+
+def activity_id(key: bytes) -> str:
+    """The last part of an activity's name: its key as 26 base-32 characters."""
+    return encode32(int.from_bytes(key), 26)

@@ -1,0 +1,135 @@
+"""Between the contract's messages and activity's own types; no rule is decided here."""
+
+from __future__ import annotations
+
+from carbonaccount.activity.v1 import activity_service_pb2 as pb
+from carbonaccount.activity.v1 import scene_service_pb2 as scene_pb
+from carbonaccount.activity.v1 import source_service_pb2 as source_pb
+from carbonaccount.type.v1 import category_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.activity.domain.activity import Activity
+from services.activity.domain.batch import Judged, Outcome
+from services.activity.domain.catalogue import Catalogue, Scene
+from services.activity.domain.keys import KEY_BYTES, activity_id
+from services.activity.storage.archive import Run
+from shared.ids import account_id_of, account_name, decode32
+from shared.refusal import FieldInvalid
+from shared.rpc.status import to_status
+
+_ID_LENGTH = 26
+
+
+def read_activity_name(name: str) -> tuple[int, bytes]:
+    """Account number and key of accounts/{account}/activities/{activity}."""
+    parts = name.split("/")
+    if len(parts) == 4 and parts[2] == "activities" and len(parts[3]) == _ID_LENGTH:
+        try:
+            key = decode32(parts[3]).to_bytes(KEY_BYTES)
+        except (ValueError, OverflowError):
+            key = b""
+        if key:
+            return account_id_of("/".join(parts[:2])), key
+    raise FieldInvalid(
+        "name", f"name is {name[:96]!r}; it must be accounts/{{account}}/activities/{{activity}}"
+    )
+
+
+def write_activity_name(account: str, key: bytes) -> str:
+    """accounts/{account}/activities/{activity}"""
+    return f"{account}/activities/{activity_id(key)}"
+
+
+def write_activity(activity: Activity) -> pb.Activity:
+    """An activity as the contract shows it."""
+    account = account_name(activity.account_id)
+    return pb.Activity(
+        name=write_activity_name(account, activity.key),
+        scene=activity.scene,
+        source=activity.source,
+        source_event_id=activity.source_event_id,
+        measures=activity.measures,
+        occur_time=write_time(activity.occur_time_us),
+        record_time=write_time(activity.record_time_us),
+        region_code=f"{activity.region:06d}" if activity.region else "",
+        evidence_grade=pb.EvidenceGrade.Name(activity.evidence_grade),
+        state=pb.Activity.STATE_WITHDRAWN if activity.withdrawn else pb.Activity.STATE_RECORDED,
+        position=activity.position,
+    )
+
+
+def write_outcomes(
+    judged: Judged, accounts: list[str]
+) -> list[pb.BatchRecordActivitiesResponse.Outcome]:
+    """One outcome for each item, in order; `accounts` are the names that the items carry."""
+    outcomes = [pb.BatchRecordActivitiesResponse.Outcome() for _ in accounts]
+    for item, key in zip(judged.rows, judged.keys, strict=True):
+        if judged.outcomes[item] != Outcome.REFUSED:
+            name = write_activity_name(accounts[item], key.tobytes())
+            outcomes[item].activity = name
+            outcomes[item].repeated_event = judged.outcomes[item] == Outcome.REPEATED
+    for item, refusal in judged.refusals.items():
+        outcomes[item].refusal.CopyFrom(to_status(refusal))
+    return outcomes
+
+
+def write_ack(judged: Judged, next_offset: int) -> pb.IngestActivitiesResponse:
+    """The acknowledgement of one append."""
+    ack = pb.IngestActivitiesResponse.Ack(
+        next_offset=next_offset, outcomes=judged.outcomes.tobytes()
+    )
+    for item in sorted(judged.refusals):
+        ack.refusals.add(index=item, status=to_status(judged.refusals[item]))
+    return pb.IngestActivitiesResponse(ack=ack)
+
+
+def write_run(run: Run) -> pb.ActivityRun:
+    """A run as stored; the packed columns pass through."""
+    message = pb.ActivityRun(shard=run.shard, position=run.position, count=run.count, **run.columns)
+    message.record_time.FromDatetime(run.record_time)
+    return message
+
+
+def write_scene_codes(catalogue: Catalogue) -> list[pb.WatchActivitiesResponse.SceneCode]:
+    """What scene codes mean."""
+    return [
+        pb.WatchActivitiesResponse.SceneCode(
+            code=scene.code, scene=scene.name, measures=[m.name for m in scene.measures]
+        )
+        for scene in catalogue.scenes.values()
+    ]
+
+
+def write_scene(scene: Scene) -> scene_pb.Scene:
+    """A scene as the contract shows it."""
+    return scene_pb.Scene(
+        name=scene.name,
+        title_zh=scene.title_zh,
+        title_en=scene.title_en,
+        category=category_pb2.Category.Value(f"CATEGORY_{scene.category}"),
+        measures=[
+            scene_pb.Scene.Measure(
+                name=m.name,
+                unit=category_pb2.Unit.Value(f"UNIT_{m.unit}"),
+                min=m.min,
+                max=m.max,
+                required=m.required,
+            )
+            for m in scene.measures
+        ],
+        consent_scope=scene.consent_scope,
+        claim=scene_pb.Scene.Claim.Value(f"CLAIM_{scene.claim.upper()}"),
+    )
+
+
+def write_sources(catalogue: Catalogue) -> list[source_pb.Source]:
+    """Every source, by name."""
+    return [
+        source_pb.Source(name=source.name, title=source.title, scenes=sorted(source.scenes))
+        for _, source in sorted(catalogue.sources.items())
+    ]
+
+
+def write_time(time_us: int) -> Timestamp:
+    """Microseconds since 1970 as a Timestamp."""
+    return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)

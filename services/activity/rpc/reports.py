@@ -1,0 +1,190 @@
+"""Reports from the wire to columns: one pass, every malformed item refused by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from carbonaccount.activity.v1 import activity_service_pb2 as pb
+
+from services.activity.domain.batch import Batch, Columns
+from services.activity.domain.catalogue import Catalogue, Scene, Source
+from services.activity.domain.keys import KEY_BYTES, Keyring
+from shared.ids import account_id_of, civil_day, from_us
+from shared.refusal import FieldInvalid, Refusal, SceneNotGranted
+
+TEXT_MAX = 64
+EARLIEST_US = 946_684_800_000_000  # 2000-01-01: before it no source of ours existed
+FUTURE_MAX_US = 300_000_000  # clocks of sources run up to five minutes ahead
+
+
+class ReportReader:
+    """Reads the reports of one source."""
+
+    def __init__(self, catalogue: Catalogue, source: Source, keyring: Keyring) -> None:
+        self._source = source
+        self._keyring = keyring
+        self._scenes = catalogue.scenes
+
+    def read(self, reports: Sequence[pb.ActivityReport], now_us: int) -> Batch:
+        """`reports` as columns; what breaks a rule of its own becomes a refusal of that item."""
+        numbers: list[tuple[int, ...]] = []
+        keys, contents, claims = bytearray(), bytearray(), bytearray()
+        event_ids: list[str] = []
+        rows: list[int] = []
+        refusals: dict[int, Refusal] = {}
+        latest_us = now_us + FUTURE_MAX_US
+        for item, report in enumerate(reports):
+            try:
+                row, key, content, claim = self._one(report, latest_us)
+            except Refusal as refusal:
+                refusals[item] = refusal
+                continue
+            numbers.append(row)
+            keys += key
+            contents += content
+            claims += claim
+            event_ids.append(report.source_event_id)
+            rows.append(item)
+        columns = np.array(numbers, np.int64).reshape(-1, 9).T
+        return Batch(
+            items=len(reports),
+            columns=Columns(
+                np.frombuffer(bytes(keys), np.uint8).reshape(-1, KEY_BYTES),
+                np.frombuffer(bytes(contents), ">i8").astype(np.int64),
+                np.frombuffer(bytes(claims), np.uint8).reshape(-1, KEY_BYTES),
+                columns[0],
+                columns[1],
+                columns[2],
+                np.full(len(rows), self._source.code, np.int64),
+                columns[3],
+                columns[4],
+                columns[5],
+                columns[6],
+                columns[7],
+                columns[8],
+                np.array(event_ids, np.object_),
+            ),
+            rows=np.array(rows, np.int64),
+            refusals=refusals,
+        )
+
+    def _one(
+        self, report: pb.ActivityReport, latest_us: int
+    ) -> tuple[tuple[int, ...], bytes, bytes, bytes]:
+        scene = self._scenes.get(report.scene)
+        if scene is None or scene.name not in self._source.scenes:
+            raise self._unknown_scene(report.scene)
+        account_id = account_id_of(report.account, "account")
+        event_id = report.source_event_id
+        if not 0 < len(event_id) <= TEXT_MAX or not event_id.isprintable():
+            raise _bad_text("source_event_id", event_id)
+        occur_us = report.occur_time.seconds * 1_000_000 + report.occur_time.nanos // 1000
+        if not EARLIEST_US <= occur_us <= latest_us:
+            raise _bad_time(report, occur_us, latest_us)
+        region = report.region_code
+        if region and not (len(region) == 6 and region.isascii() and region.isdigit()):
+            raise FieldInvalid(
+                "region_code", f"region_code is {region[:16]!r}; it must be six digits or empty"
+            )
+        grade = report.evidence_grade
+        if not 1 <= grade <= 3:
+            raise FieldInvalid(
+                "evidence_grade",
+                f"evidence_grade is {grade}; it must be RECORDED, SHOWN or DECLARED",
+            )
+        first, second = _measures(scene, report)
+        region_code = int(region or 0)
+        claim = _claim(scene, report.claim)
+        claim_key = bytes(KEY_BYTES)
+        if claim:
+            claim_account = account_id if scene.claim == "account_reference" else 0
+            claim_key = self._keyring.claim_key(scene.code, claim_account, claim)
+        return (
+            (
+                account_id,
+                scene.code,
+                scene.scope_code,
+                region_code,
+                grade,
+                occur_us,
+                civil_day(occur_us),
+                first,
+                second,
+            ),
+            self._keyring.event_key(self._source.code, event_id),
+            self._keyring.content(
+                (account_id, scene.code, occur_us, region_code, grade, first, second), claim
+            ),
+            claim_key,
+        )
+
+    def _unknown_scene(self, name: str) -> Refusal:
+        allowed = ", ".join(sorted(self._source.scenes))
+        if name in self._scenes:
+            return SceneNotGranted(
+                f"{self._source.name} may not report {name}; it may report {allowed}",
+                field="scene",
+                metadata={"source": self._source.name, "scene": name},
+            )
+        return FieldInvalid(
+            "scene", f"scene is {name[:64]!r}; {self._source.name} may report {allowed}"
+        )
+
+
+def _measures(scene: Scene, report: pb.ActivityReport) -> tuple[int, int]:
+    """The scene's first and second measure; 0 for one that may be and is left out."""
+    reported = dict(report.measures)
+    values = [0, 0]
+    for place, measure in enumerate(scene.measures):
+        value = reported.pop(measure.name, None)
+        if value is None:
+            if measure.required:
+                raise FieldInvalid(
+                    "measures", f"measures lacks {measure.name}; {scene.name} needs it"
+                )
+            continue
+        if not measure.min <= value <= measure.max:
+            raise FieldInvalid(
+                f"measures.{measure.name}",
+                f"{measure.name} is {value}; {scene.name} takes whole numbers from "
+                f"{measure.min} to {measure.max}",
+            )
+        values[place] = value
+    if reported:
+        names = ", ".join(measure.name for measure in scene.measures)
+        raise FieldInvalid(
+            "measures", f"measures has {min(reported)[:64]!r}; {scene.name} takes {names}"
+        )
+    return values[0], values[1]
+
+
+def _claim(scene: Scene, claim: str) -> str:
+    if scene.claim == "none":
+        if claim:
+            raise FieldInvalid("claim", f"claim is set; {scene.name} takes none")
+    elif not 0 < len(claim) <= TEXT_MAX or not claim.isprintable():
+        raise FieldInvalid(
+            "claim",
+            f"claim has {len(claim)} characters; {scene.name} needs the reference of the act, "
+            f"1 to {TEXT_MAX} printable characters",
+        )
+    return claim
+
+
+def _bad_text(field: str, value: str) -> Refusal:
+    return FieldInvalid(
+        field,
+        f"{field} has {len(value)} characters and must have 1 to {TEXT_MAX}, all printable",
+    )
+
+
+def _bad_time(report: pb.ActivityReport, occur_us: int, latest_us: int) -> Refusal:
+    if not report.HasField("occur_time"):
+        return FieldInvalid("occur_time", "occur_time is not set; report when the act was complete")
+    if not 0 <= occur_us <= 4_102_444_800_000_000:
+        said = f"{report.occur_time.seconds} s since 1970"
+    else:
+        said = from_us(occur_us).isoformat()
+    rule = "in the future" if occur_us > latest_us else "before 2000-01-01"
+    return FieldInvalid("occur_time", f"occur_time is {said}, which is {rule}; report past acts")

@@ -1,0 +1,271 @@
+"""Writing activities: judge, claim, key, detail, run. One transaction, columns all the way.
+
+Every statement takes its rows in (shard, key) order and heads come last in shard order, so
+two writers cannot wait on each other in a circle. A key that another transaction wrote
+between judging and inserting breaks the unique constraint: the caller rolls back and judges
+again, and then sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from psycopg import errors
+
+from services.activity.domain.batch import Columns, Kind
+from services.activity.domain.layout import Layout
+from services.activity.storage.tables import COLUMN_WIDTHS
+from services.activity.usecases.commit_submissions import KeyRaced, LaneKey
+from services.activity.usecases.withdraw_activity import Withdrawal
+from shared.feed.append import advance_heads
+from shared.refusal import RetryLater
+from shared.storage.bulk import array, copy_columns, pack
+from shared.storage.engine import Database, driver_of
+
+_FRESH = """
+select count(*) filter (where complete_time >= now() - %s * interval '1 ms') from cursor
+where feed = 'identity'
+"""
+_JUDGE = """
+select i.row, k.content, a.state, a.account_id is not null
+from unnest(%s::int4[], %s::int2[], %s::uuid[], %s::int2[], %s::int8[], %s::int2[],
+            %s::timestamptz[])
+    as i (row, key_shard, key, shard, account_id, scope, occur_time)
+left join event_key k on k.shard = i.key_shard and k.key = i.key
+left join account_consent a on a.shard = i.shard and a.account_id = i.account_id
+where k.key is not null or a.state is distinct from 1
+   or not coalesce(a.cover_from[i.scope] <= i.occur_time and now() < a.cover_until[i.scope], false)
+"""
+_CLAIM = """
+insert into claim as c (key, event_key, account_shard, shard)
+select key, event_key, account_shard, shard
+from unnest(%s::uuid[], %s::uuid[], %s::int2[], %s::int2[])
+    as n (key, event_key, account_shard, shard)
+order by shard, key
+on conflict (shard, key) do update
+    set event_key = excluded.event_key, account_shard = excluded.account_shard
+    where exists (
+        select from withdrawal w where w.shard = c.account_shard and w.key = c.event_key
+    )
+returning c.event_key
+"""
+_DETAIL = """
+insert into activity_detail (account_id, occur_time, ref, civil_day, shard, source_event_id)
+select * from unnest(%s::int8[], %s::timestamptz[], %s::int8[], %s::int4[], %s::int2[], %s::text[])
+"""
+_LOCK_LANES = """
+select l.source, l.lane, l.next_offset, l.epoch
+from lane l join unnest(%s::int2[], %s::int2[], %s::text[]) as w (shard, source, lane)
+    using (shard, source, lane)
+order by l.shard, l.source, l.lane for update of l
+"""
+_MOVE_LANES = """
+update lane l set next_offset = w.next_offset
+from unnest(%s::int2[], %s::int2[], %s::text[], %s::int8[])
+    as w (shard, source, lane, next_offset)
+where l.shard = w.shard and l.source = w.source and l.lane = w.lane
+"""
+_OPEN_LANE = """
+insert into lane as l (shard, source, lane, next_offset, epoch) values (%s, %s, %s, 0, 1)
+on conflict (shard, source, lane) do update set epoch = l.epoch + 1
+returning next_offset, epoch
+"""
+_NOTE_WITHDRAWAL = """
+insert into withdrawal (key, ref, withdraw_time, shard, actor, cause)
+values (encode(%s, 'hex')::uuid, %s, now(), %s, %s, %s) on conflict do nothing
+"""
+_RUN = f"""
+insert into activity_run (shard, position, batch, record_time, count, {", ".join(COLUMN_WIDTHS)})
+select shard, position, %s, now(), count, {", ".join(COLUMN_WIDTHS)}
+from unnest(%s::int2[], %s::int8[], %s::int4[]{", %s::bytea[]" * len(COLUMN_WIDTHS)})
+    as r (shard, position, count, {", ".join(COLUMN_WIDTHS)})
+"""
+
+Judgement = dict[int, tuple[int | None, int | None, bool]]
+"""Row -> (content already recorded under the key, state of the account, account is known)."""
+
+
+class Journal:
+    """The writing side of activity, on one connection inside one transaction."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def projection_is_fresh(self, staleness_max_ms: int) -> bool:
+        """Whether every shard of the consent projection is complete up to that long ago."""
+        row = self._connection.execute(_FRESH, (staleness_max_ms,), prepare=True).fetchone()
+        return row is not None and row[0] == 64
+
+    def next_batch(self) -> int:
+        """A number that no other transaction has."""
+        row = self._connection.execute("select nextval('batch_number')", prepare=True).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def open_lane(self, source: int, lane: str) -> tuple[int, int]:
+        """Where the lane goes on and the epoch that now owns it; earlier streams are over."""
+        row = self._connection.execute(_OPEN_LANE, (_lane_shard(lane), source, lane)).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+    def lock_lanes(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, tuple[int, int]]:
+        """Next offset and epoch of each lane, held until the commit."""
+        rows = self._connection.execute(_LOCK_LANES, _lane_arrays(lanes), prepare=True)
+        return {(source, lane): (offset, epoch) for source, lane, offset, epoch in rows}
+
+    def move_lanes(self, offsets: Mapping[LaneKey, int]) -> None:
+        """Sets where each lane goes on."""
+        if offsets:
+            positions = array("int8", np.array(list(offsets.values()), np.int64))
+            self._connection.execute(
+                _MOVE_LANES, (*_lane_arrays(list(offsets)), positions), prepare=True
+            )
+
+    def judge(self, reports: Columns) -> Judgement:
+        """Every report that cannot simply be recorded; a key already recorded goes first."""
+        rows = self._connection.execute(
+            _JUDGE,
+            (
+                array("int4", np.arange(len(reports))),
+                array("int2", reports.key_shard),
+                array("uuid", reports.keys),
+                array("int2", reports.shard),
+                array("int8", reports.account_id),
+                array("int2", reports.scope),
+                array("timestamptz", reports.occur_time_us),
+            ),
+            prepare=True,
+        ).fetchall()
+        return {row: (content, state, known) for row, content, state, known in rows}
+
+    def take_claims(self, reports: Columns) -> NDArray[np.bool_]:
+        """Which of `reports` (with distinct claims) hold their claim now.
+
+        A claim is taken over from an activity that was withdrawn, and from no other.
+        """
+        rows = self._connection.execute(
+            _CLAIM,
+            (
+                array("uuid", reports.claims),
+                array("uuid", reports.keys),
+                array("int2", reports.shard),
+                array("int2", reports.claim_shard),
+            ),
+        ).fetchall()
+        held = {row[0].bytes for row in rows}
+        return np.array([key.tobytes() in held for key in reports.keys], np.bool_)
+
+    def write_keys(self, reports: Columns, refs: NDArray[np.int64]) -> None:
+        """The duplicate index; raises UniqueViolation when a key is there already."""
+        halves = np.ascontiguousarray(reports.keys).view(">u8")
+        order = np.lexsort((halves[:, 1], halves[:, 0], reports.key_shard))
+        copy_columns(
+            self._connection,
+            "event_key",
+            {
+                "key": ("uuid", reports.keys[order]),
+                "content": ("int8", reports.contents[order]),
+                "ref": ("int8", refs[order]),
+                "shard": ("int2", reports.key_shard[order]),
+            },
+        )
+
+    def write_details(self, reports: Columns, refs: NDArray[np.int64]) -> None:
+        """What is personal, in account order, so that the index grows from few pages."""
+        order = np.argsort(reports.account_id, kind="stable")
+        self._connection.execute(
+            _DETAIL,
+            (
+                array("int8", reports.account_id[order]),
+                array("timestamptz", reports.occur_time_us[order]),
+                array("int8", refs[order]),
+                array("int4", reports.civil_day[order]),
+                array("int2", reports.shard[order]),
+                array("text", list(reports.event_ids[order])),
+            ),
+            prepare=True,
+        )
+
+    def write_runs(self, batch: int, reports: Columns) -> None:
+        """The feed: one run for each shard, in the order of `reports` within it."""
+        columns = {name: getattr(reports, name) for name in COLUMN_WIDTHS if hasattr(reports, name)}
+        zeros = np.zeros(len(reports), np.int64)
+        self._write(
+            batch, reports.shard, {**columns, "kind": zeros + Kind.RECORDED, "target": zeros}
+        )
+
+    def note_withdrawal(self, withdrawal: Withdrawal, shard: int, ref: int) -> bool:
+        """Writes down who and why; False when it was withdrawn before."""
+        parameters = (withdrawal.key, ref, shard, withdrawal.actor, withdrawal.cause)
+        return self._connection.execute(_NOTE_WITHDRAWAL, parameters).rowcount == 1
+
+    def write_withdrawal(self, batch: int, taken_back: dict[str, int], target: int) -> None:
+        """The feed: one withdrawal of the activity at position `target`, with its own columns."""
+        columns = {name: np.array([value], np.int64) for name, value in taken_back.items()}
+        columns |= {"kind": np.array([Kind.WITHDRAWN]), "target": np.array([target])}
+        self._write(batch, columns["account_id"] & 63, columns)
+
+    def _write(
+        self, batch: int, shard: NDArray[np.int64], columns: dict[str, NDArray[np.int64]]
+    ) -> None:
+        layout = Layout.of(shard)
+        packed = []
+        for name, width in COLUMN_WIDTHS.items():
+            sorted_column = columns[name][layout.order]
+            packed.append(
+                [
+                    pack(sorted_column[start : start + count], width)
+                    for start, count in zip(layout.starts, layout.counts, strict=True)
+                ]
+            )
+        first = advance_heads(self._connection, layout.shards, layout.counts)
+        self._connection.execute(
+            _RUN,
+            (
+                batch,
+                array("int2", layout.shards),
+                array("int8", first),
+                array("int4", layout.counts),
+                *(array("bytea", column) for column in packed),
+            ),
+            prepare=True,
+        )
+
+
+@contextmanager
+def open_journal(database: Database) -> Iterator[Journal]:
+    """A journal in one transaction, committed at the end of the block.
+
+    Raises KeyRaced when another writer was first, RetryLater when the database is away; a
+    commit whose answer was lost may have happened, and the keys make a retry safe.
+    """
+    try:
+        with database.transaction() as connection:
+            yield Journal(driver_of(connection))
+    except (errors.UniqueViolation, errors.DeadlockDetected) as error:
+        raise KeyRaced from error
+    except (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        raise RetryLater(
+            "the database does not answer; nothing was acknowledged, send the same again",
+            cause="database away",
+            retry_after_ms=500,
+        ) from error
+
+
+def _lane_shard(lane: str) -> int:
+    return blake2b(lane.encode(), digest_size=1).digest()[0] & 63
+
+
+def _lane_arrays(lanes: Sequence[LaneKey]) -> tuple[Any, Any, Any]:
+    return (
+        array("int2", np.array([_lane_shard(lane) for _, lane in lanes], np.int64)),
+        array("int2", np.array([source for source, _ in lanes], np.int64)),
+        array("text", [lane for _, lane in lanes]),
+    )

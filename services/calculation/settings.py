@@ -1,0 +1,17 @@
+"""Settings of calculation; CARBONACCOUNT_CALCULATION_<NAME> in the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.service import ServiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """What calculation is told."""
+
+    activity_address: str = field(metadata={"help": "set it to the address of activity"})
+    programme: str = "demo"
+    methodologies_dir: str = ""
+    run_acts_max: int = field(default=16_000, metadata={"min": 1, "max": 1_000_000})

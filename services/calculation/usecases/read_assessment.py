@@ -1,0 +1,90 @@
+"""Reading one assessment with its working, computed again from what was stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.calculation.domain.assess import Assessed, SceneCode, Verdict
+from services.calculation.domain.explain import Working, explain
+from services.calculation.domain.methodology import Programme, Version
+from shared.refusal import ResourceNotFound
+
+
+class Found(Protocol):
+    """An assessment as storage found it; columns of length 1."""
+
+    @property
+    def assessed(self) -> Assessed: ...
+    @property
+    def assess_time(self) -> datetime: ...
+    @property
+    def superseding(self) -> bool: ...
+
+
+class Book(Protocol):
+    """What reading needs of storage; see `storage.book.Book`."""
+
+    def read_activity(self, shard: int, activity_position: int) -> Found | None: ...
+    def read_scenes(self) -> dict[int, SceneCode]: ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An assessment as it is shown; amounts are in the version's asset, mg or points."""
+
+    version: Version | None
+    programme: str
+    scene: str
+    measures: dict[str, int]
+    day: int
+    verdict: int
+    amount: int
+    uncapped: int
+    cap_used_before: int
+    superseding: bool
+    working: Working | None
+
+
+def read_assessment(
+    name: str,
+    account_id: int,
+    shard: int,
+    activity_position: int,
+    *,
+    book: Book,
+    programme: Programme,
+) -> tuple[Shown, datetime]:
+    """The newest assessment of that activity and when it was made; ResourceNotFound without one."""
+    found = book.read_activity(shard, activity_position)
+    if found is None or found.assessed.acts.account_id[0] != account_id:
+        raise ResourceNotFound(name, "it may not be assessed yet; ask again in a moment")
+    assessed, acts = found.assessed, found.assessed.acts
+    scene = book.read_scenes()[int(acts.scene[0])]
+    values = (int(acts.measure_1[0]), int(acts.measure_2[0]))
+    measures = dict(zip(scene.measures, values, strict=False))
+    day, verdict = int(acts.civil_day[0]), int(assessed.verdict[0])
+    credit = programme.credit_for(scene.scene, int(acts.region[0]), day)
+    working, amount = None, int(assessed.amount[0])
+    if credit is not None:
+        working = explain(
+            credit.version,
+            measures,
+            grade=int(acts.evidence_grade[0]),
+            used=int(assessed.cap_used_before[0]),
+        )
+    shown = Shown(
+        version=credit.version if credit else None,
+        programme=credit.programme if credit else "",
+        scene=scene.scene,
+        measures=measures,
+        day=day,
+        verdict=verdict,
+        amount=amount,
+        uncapped=int(working.evaluated.uncapped[0]) if working else 0,
+        cap_used_before=int(assessed.cap_used_before[0]),
+        superseding=found.superseding,
+        working=working if verdict != Verdict.WITHDRAWN else None,
+    )
+    return shown, found.assess_time

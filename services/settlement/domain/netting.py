@@ -1,0 +1,80 @@
+"""Netting a run of assessments: one transfer for each account, class and civil day.
+
+The assessments that a transfer nets are its leaves. A leaf is 24 bytes: position of the
+assessment, position of the activity, and delta, each a big-endian int64; a transfer carries
+the SHA-256 over its leaves in feed order, so act and transfer can be tied together by anyone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """Assessments in feed order within each shard; int64 columns of one length."""
+
+    shard: Ints
+    position: Ints
+    account_id: Ints
+    activity_position: Ints
+    asset_class: Ints
+    civil_day: Ints
+    delta: Ints
+
+
+@dataclass(frozen=True)
+class Netted:
+    """What a run comes to, ordered by shard, account, class and day; `amount` is never 0."""
+
+    shard: Ints
+    account_id: Ints
+    asset_class: Ints
+    civil_day: Ints
+    amount: Ints
+    leaf_count: Ints
+    leaf_digest: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.amount)
+
+
+def net(leaves: Leaves) -> Netted:
+    """One line for each (shard, account, class, civil day) whose deltas do not cancel out."""
+    moving = np.flatnonzero(leaves.delta)
+    keys = [column[moving] for column in
+            (leaves.shard, leaves.account_id, leaves.asset_class, leaves.civil_day)]  # fmt: skip
+    order = np.lexsort(keys[::-1])
+    keys = [key[order] for key in keys]
+    rows = moving[order]
+    begins = np.ones(len(rows), np.bool_)
+    if len(rows):
+        begins[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], len(rows))
+    amounts = np.add.reduceat(leaves.delta[rows], starts) if len(rows) else leaves.delta[:0]
+    kept = np.flatnonzero(amounts)
+    digests = _digests(leaves, rows, starts[kept], ends[kept])
+    first = starts[kept]
+    return Netted(*(key[first] for key in keys), amounts[kept], (ends - starts)[kept], digests)
+
+
+def _digests(leaves: Leaves, rows: NDArray[np.intp], starts: Ints, ends: Ints) -> NDArray[np.uint8]:
+    data = np.empty((len(rows), 3), ">i8")
+    data[:, 0] = leaves.position[rows]
+    data[:, 1] = leaves.activity_position[rows]
+    data[:, 2] = leaves.delta[rows]
+    view = memoryview(data.tobytes())
+    digests = b"".join(
+        [
+            sha256(view[start * 24 : end * 24]).digest()
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+    )
+    return np.frombuffer(digests, np.uint8).reshape(-1, 32)

@@ -1,0 +1,115 @@
+"""Assessments in, transfers out: one transaction a run, with the cursors in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
+
+from services.settlement.domain.netting import Leaves, net
+from services.settlement.storage.ledger import Changes, Ledger, Transfers
+from services.settlement.usecases.post_run import changes_of, cover, lines_of
+from shared.feed.cursors import move_cursors
+from shared.storage.bulk import unpack
+from shared.storage.engine import Database
+
+FEED = "calculation"
+_WIDTHS = {
+    "account_id": 8,
+    "activity_position": 8,
+    "asset_class": 4,
+    "civil_day": 4,
+    "delta": 8,
+}
+
+
+class AssessmentApplier:
+    """Posts runs of the assessment feed; see shared.feed.follow.Applier."""
+
+    def __init__(self, database: Database, committed: Callable[[], None]) -> None:
+        self._database = database
+        self._committed = committed
+        self._cursors: dict[int, int] = {}
+        self._asset_of_class: dict[int, int] = {}
+
+    def begin(self, cursors: Mapping[int, int]) -> None:
+        """Remembers where the stream starts."""
+        self._cursors = dict(cursors)
+
+    def apply(self, responses: Sequence[pb.WatchAssessmentsResponse]) -> None:
+        """Posts the runs of `responses` in one transaction."""
+        classes = [_class(row) for response in responses for row in response.asset_classes]
+        runs = sorted(
+            (run for response in responses for run in response.runs),
+            key=lambda run: (run.shard, run.position),
+        )
+        if not runs and not classes:
+            return
+        with self._database.transaction() as connection:
+            ledger = Ledger(connection)
+            ledger.check_not_halted()
+            if classes or not self._asset_of_class:
+                ledger.note_classes(classes)
+                self._asset_of_class = ledger.class_assets()
+            steps = self._steps(runs)
+            self._post(runs, steps, ledger)
+            if steps:
+                move_cursors(connection, FEED, steps)
+        self._cursors.update({shard: after for shard, (_, after) in steps.items()})
+        self._committed()
+
+    def _post(
+        self, runs: list[pb.AssessmentRun], steps: Mapping[int, tuple[int, int]], ledger: Ledger
+    ) -> None:
+        netted = net(_leaves(runs)) if runs else None
+        if netted is None or not len(netted):
+            return
+        codes, place = np.unique(netted.asset_class, return_inverse=True)
+        of_code = np.array([self._asset_of_class[code] for code in codes.tolist()], np.int64)
+        assets = of_code[place]
+        forgiven = cover(netted, assets, ledger=ledger)
+        lines: Any = lines_of(netted, assets, forgiven)
+        ledger.change(Changes(**changes_of(lines)))
+        ledger.add(
+            Transfers(**lines),
+            {shard: (before + 1, after) for shard, (before, after) in steps.items()},
+        )
+
+    def _steps(self, runs: Sequence[pb.AssessmentRun]) -> dict[int, tuple[int, int]]:
+        """For each shard, where its cursor stands and where it goes."""
+        steps: dict[int, tuple[int, int]] = {}
+        for run in runs:
+            before = steps.get(run.shard, (self._cursors[run.shard], 0))[0]
+            steps[run.shard] = (before, run.position + run.count - 1)
+        return steps
+
+
+def _leaves(runs: Sequence[pb.AssessmentRun]) -> Leaves:
+    counts = [run.count for run in runs]
+    values = {
+        name: unpack([getattr(run, name) for run in runs], counts, width)
+        for name, width in _WIDTHS.items()
+    }
+    shard = np.repeat(np.array([run.shard for run in runs], np.int64), counts)
+    first = np.repeat(np.array([run.position for run in runs], np.int64), counts)
+    starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+    return Leaves(shard=shard, position=first + np.arange(len(shard)) - starts, **values)
+
+
+def _class(row: pb.AssetClass) -> dict[str, object]:
+    return {
+        name: getattr(row, name)
+        for name in (
+            "code",
+            "asset",
+            "methodology_version",
+            "methodology_digest",
+            "programme",
+            "scene_approval",
+            "region_code",
+            "gas_scope",
+            "vintage_month",
+        )
+    }

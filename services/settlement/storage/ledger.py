@@ -1,0 +1,349 @@
+"""Writing the book: pockets locked in order, transfers added, heads last, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from psycopg import errors
+from sqlalchemy.dialects import postgresql as pg
+
+from services.settlement.domain.judge import Known, Post
+from services.settlement.domain.pockets import FLOORS, Kind, Pocket, PocketKind
+from services.settlement.storage.tables import asset_class
+from services.settlement.usecases.post_transfers import Raced
+from shared.feed.append import advance_heads
+from shared.refusal import BookHalted, RetryLater, StateConflict
+from shared.storage.bulk import array, copy_columns
+from shared.storage.engine import Database, driver_of
+
+Ints = NDArray[np.int64]
+
+_LOCK = """
+select p.shard, p.account_id, p.kind, p.asset, p.balance
+from pocket p
+join unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[]) as w (shard, account_id, kind, asset)
+    using (shard, account_id, kind, asset)
+order by p.shard, p.account_id, p.kind, p.asset for update of p
+"""
+_ADD = """
+insert into pocket as p (account_id, balance, floor, version, asset, kind, shard)
+select account_id, change, floor, transfers, asset, kind, shard
+from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[], %s::int8[], %s::int8[], %s::int8[])
+    as c (shard, account_id, kind, asset, change, transfers, floor)
+order by shard, account_id, kind, asset
+on conflict (shard, account_id, kind, asset) do update
+    set balance = p.balance + excluded.balance, version = p.version + excluded.version
+"""
+_TAKE = """
+update pocket p
+set balance = p.balance + c.change, version = p.version + c.transfers,
+    forgiven = p.forgiven + c.forgiven
+from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[], %s::int8[], %s::int8[], %s::int8[])
+    as c (shard, account_id, kind, asset, change, transfers, forgiven)
+where p.shard = c.shard and p.account_id = c.account_id and p.kind = c.kind and p.asset = c.asset
+"""
+_RUN = """
+insert into posting_run (shard, first_position, last_position, first_transfer, last_transfer, post_time)
+select shard, first_position, last_position, first_transfer, last_transfer, now()
+from unnest(%s::int2[], %s::int8[], %s::int8[], %s::int8[], %s::int8[])
+    as r (shard, first_position, last_position, first_transfer, last_transfer)
+"""
+_KNOWN = """
+select k.key, k.body, k.transfer_shard, k.position from transfer_key k
+join unnest(%s::int2[], %s::uuid[]) as w (shard, key) using (shard, key)
+"""
+_KEYS = """
+insert into transfer_key (key, body, position, transfer_shard, shard, cause)
+select * from unnest(%s::uuid[], %s::int8[], %s::int8[], %s::int2[], %s::int2[], %s::text[])
+"""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What pockets gain or lose, one element each, distinct pockets; `forgiven` adds up."""
+
+    shard: Ints
+    account_id: Ints
+    kind: Ints
+    asset: Ints
+    change: Ints
+    transfers: Ints
+    forgiven: Ints
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """Transfers to add, in shard order; int64 columns, digests of shape (n, 32)."""
+
+    shard: Ints
+    kind: Ints
+    from_account: Ints
+    from_kind: Ints
+    to_account: Ints
+    to_kind: Ints
+    asset: Ints
+    amount: Ints
+    asset_class: Ints
+    civil_day: Ints
+    leaf_count: Ints
+    leaf_digest: NDArray[np.uint8]
+
+
+class Ledger:
+    """The writing side of the book, on one connection inside one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._driver: psycopg.Connection[Any] = driver_of(connection)
+
+    def check_not_halted(self) -> None:
+        """BookHalted while the auditor's last word on any shard is that it does not add up."""
+        row = self._driver.execute(
+            "select a.name, u.pockets, u.difference from audit u join asset a on a.code = u.asset"
+            " where u.pockets <> 0 or u.difference <> 0 limit 1",
+            prepare=True,
+        ).fetchone()
+        if row is not None:
+            raise BookHalted(
+                f"the book of {row[0]} does not add up (pockets sum to {row[1]}, largest "
+                f"difference {row[2]}); nothing is posted until an operator has mended it",
+                metadata={"asset": row[0], "sum": row[1]},
+            )
+
+    def lock(self, pockets: Sequence[Pocket]) -> dict[Pocket, int]:
+        """Balances of those of `pockets` that exist, held until the commit."""
+        wanted = sorted(set(pockets))
+        rows = self._driver.execute(
+            _LOCK,
+            (
+                array("int2", np.array([p.shard for p in wanted], np.int64)),
+                array("int8", np.array([p.account_id for p in wanted], np.int64)),
+                array("int2", np.array([p.kind for p in wanted], np.int64)),
+                array("int2", np.array([p.asset for p in wanted], np.int64)),
+            ),
+            prepare=True,
+        )
+        return {
+            Pocket(shard, account_id, PocketKind(kind), asset): balance
+            for shard, account_id, kind, asset, balance in rows
+        }
+
+    def change(self, changes: Changes) -> None:
+        """Moves balances; the database refuses one below its floor."""
+        floored = (changes.kind == PocketKind.AVAILABLE) | (changes.kind == PocketKind.POOL)
+        losing = ((changes.change < 0) & floored) | (changes.forgiven > 0)
+        for statement, rows in ((_ADD, ~losing), (_TAKE, losing)):
+            if not rows.any():
+                continue
+            part = {name: column[rows] for name, column in vars(changes).items()}
+            if statement is _ADD:
+                lowest = np.array([FLOORS[PocketKind(kind)] for kind in range(1, 5)], np.int64)
+                last = lowest[part["kind"] - 1]
+            else:
+                last = part["forgiven"]
+            moved = self._driver.execute(
+                statement,
+                (
+                    array("int2", part["shard"]),
+                    array("int8", part["account_id"]),
+                    array("int2", part["kind"]),
+                    array("int2", part["asset"]),
+                    array("int8", part["change"]),
+                    array("int8", part["transfers"]),
+                    array("int8", last),
+                ),
+                prepare=True,
+            ).rowcount
+            if moved != rows.sum():
+                raise RuntimeError(
+                    f"{moved} pockets moved of {rows.sum()}; one to take from is gone"
+                )
+
+    def add(self, transfers: Transfers, runs: Mapping[int, tuple[int, int]]) -> Ints:
+        """Writes transfers and what caused them; their positions, in order.
+
+        `runs` says for each shard which assessments (first, last position) they come from;
+        (0, 0) for moves.
+        """
+        shards, starts, counts = np.unique(transfers.shard, return_index=True, return_counts=True)
+        first = advance_heads(self._driver, shards, counts)
+        ranks = np.arange(len(transfers.shard)) - np.repeat(starts, counts)
+        position = np.repeat(first, counts) + ranks
+        copy_columns(
+            self._driver,
+            "transfer",
+            {
+                "position": ("int8", position),
+                "from_account": ("int8", transfers.from_account),
+                "to_account": ("int8", transfers.to_account),
+                "amount": ("int8", transfers.amount),
+                "asset_class": ("int4", transfers.asset_class),
+                "civil_day": ("int4", transfers.civil_day),
+                "leaf_count": ("int4", transfers.leaf_count),
+                "shard": ("int2", transfers.shard),
+                "kind": ("int2", transfers.kind),
+                "from_kind": ("int2", transfers.from_kind),
+                "to_kind": ("int2", transfers.to_kind),
+                "asset": ("int2", transfers.asset),
+                "leaf_digest": ("bytea32", transfers.leaf_digest),
+            },
+        )
+        causes = np.array([runs[int(shard)] for shard in shards], np.int64)
+        self._driver.execute(
+            _RUN,
+            (
+                array("int2", shards),
+                array("int8", causes[:, 0]),
+                array("int8", causes[:, 1]),
+                array("int8", first),
+                array("int8", first + counts - 1),
+            ),
+            prepare=True,
+        )
+        return position
+
+    def known(self, posts: Sequence[Post]) -> dict[bytes, Known]:
+        """The transfers that were posted before under the causes of `posts`."""
+        rows = self._driver.execute(_KNOWN, _keys(posts), prepare=True)
+        return {key.bytes: Known(body, shard, position) for key, body, shard, position in rows}
+
+    def write_moves(self, posts: Sequence[Post], changes: Mapping[Pocket, int]) -> Ints:
+        """Writes accepted posts, what they change, and their causes; positions in their order."""
+        order = sorted(range(len(posts)), key=lambda index: posts[index].from_pocket.shard)
+        ordered = [posts[index] for index in order]
+        touched: dict[Pocket, int] = {}
+        for post in posts:
+            for pocket in (post.from_pocket, post.to_pocket):
+                touched[pocket] = touched.get(pocket, 0) + 1
+        pockets = sorted(touched)
+        self.change(
+            Changes(
+                shard=np.array([p.shard for p in pockets], np.int64),
+                account_id=np.array([p.account_id for p in pockets], np.int64),
+                kind=np.array([p.kind for p in pockets], np.int64),
+                asset=np.array([p.asset for p in pockets], np.int64),
+                change=np.array([changes[p] for p in pockets], np.int64),
+                transfers=np.array([touched[p] for p in pockets], np.int64),
+                forgiven=np.zeros(len(pockets), np.int64),
+            )
+        )
+        shards = {post.from_pocket.shard for post in posts}
+        positions = self.add(moves(ordered), dict.fromkeys(shards, (0, 0)))
+        self.note_keys(ordered, positions)
+        placed = np.empty(len(posts), np.int64)
+        placed[order] = positions
+        return placed
+
+    def note_keys(self, posts: Sequence[Post], positions: Ints) -> None:
+        """Keeps the causes of new transfers; UniqueViolation when one raced us."""
+        order = sorted(range(len(posts)), key=lambda i: (posts[i].key[0] & 63, posts[i].key))
+        posts = [posts[i] for i in order]
+        shards, keys = _keys(posts)
+        self._driver.execute(
+            _KEYS,
+            (
+                keys,
+                array("int8", np.array([post.body for post in posts], np.int64)),
+                array("int8", positions[order]),
+                array("int2", np.array([post.from_pocket.shard for post in posts], np.int64)),
+                shards,
+                array("text", [post.cause for post in posts]),
+            ),
+            prepare=True,
+        )
+
+    def note_classes(self, classes: Sequence[Mapping[str, object]]) -> None:
+        """Keeps what class codes mean; StateConflict when one means something else by now."""
+        for row in classes:
+            values = {**row, "asset": self.asset_code(str(row["asset"]))}
+            self._connection.execute(
+                pg.insert(asset_class).values(**values).on_conflict_do_nothing()
+            )
+            kept = self._connection.execute(
+                sa.select(asset_class).where(asset_class.c.code == row["code"])
+            ).mappings().one()  # fmt: skip
+            if dict(kept) != values:
+                raise StateConflict(
+                    f"asset class {row['code']} means something else than it did; codes are "
+                    "fixed for ever",
+                    metadata={
+                        "resource": f"asset class {row['code']}",
+                        "state": "kept",
+                        "wanted": "same",
+                    },
+                )
+
+    def class_assets(self) -> dict[int, int]:
+        """Asset code of each class code."""
+        rows = self._connection.execute(sa.select(asset_class.c.code, asset_class.c.asset))
+        return {code: asset for code, asset in rows}
+
+    def asset_code(self, name: str) -> int:
+        """The code of an asset, made when it is new."""
+        query = sa.text("select code from asset where name = :name")
+        code = self._connection.execute(query, {"name": name}).scalar()
+        if code is None:
+            self._connection.execute(
+                sa.text(
+                    "insert into asset select coalesce(max(code), 0) + 1, :name from asset"
+                    " on conflict do nothing"
+                ),
+                {"name": name},
+            )
+            code = self._connection.execute(query, {"name": name}).scalar_one()
+        return int(code)
+
+
+@contextmanager
+def open_ledger(database: Database) -> Iterator[Ledger]:
+    """A ledger in one transaction, committed at the end of the block.
+
+    Raises Raced when another transaction was first (a cause, a pocket below its floor, a
+    deadlock) and RetryLater when the database is away.
+    """
+    try:
+        with database.transaction() as connection:
+            yield Ledger(connection)
+    except (errors.UniqueViolation, errors.CheckViolation, errors.DeadlockDetected) as error:
+        raise Raced from error
+    except (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        raise RetryLater(
+            "the database does not answer; nothing was acknowledged, send the same again",
+            cause="database away",
+            retry_after_ms=500,
+        ) from error
+
+
+def moves(posts: Sequence[Post]) -> Transfers:
+    """Accepted posts as transfers of kind MOVE, in shard order."""
+    size = len(posts)
+    zeros = np.zeros(size, np.int64)
+    # The leaf of a move is its cause; the digest is SHA-256 like that of any transfer.
+    leaves = b"".join(sha256(post.cause.encode()).digest() for post in posts)
+    return Transfers(
+        shard=np.array([post.from_pocket.shard for post in posts], np.int64),
+        kind=zeros + Kind.MOVE,
+        from_account=np.array([post.from_pocket.account_id for post in posts], np.int64),
+        from_kind=np.array([post.from_pocket.kind for post in posts], np.int64),
+        to_account=np.array([post.to_pocket.account_id for post in posts], np.int64),
+        to_kind=np.array([post.to_pocket.kind for post in posts], np.int64),
+        asset=np.array([post.from_pocket.asset for post in posts], np.int64),
+        amount=np.array([post.amount for post in posts], np.int64),
+        asset_class=zeros,
+        civil_day=np.array([post.civil_day for post in posts], np.int64),
+        leaf_count=zeros + 1,
+        leaf_digest=np.frombuffer(leaves, np.uint8).reshape(-1, 32),
+    )
+
+
+def _keys(posts: Sequence[Post]) -> tuple[Any, Any]:
+    keys = np.frombuffer(b"".join(post.key for post in posts), np.uint8).reshape(-1, 16)
+    return array("int2", keys[:, 0].astype(np.int64) & 63), array("uuid", keys)

@@ -1,0 +1,108 @@
+"""Settlement, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+from carbonaccount.feed.v1 import feed_service_pb2_grpc
+from carbonaccount.settlement.v1 import ledger_service_pb2_grpc
+from sqlalchemy.exc import OperationalError
+
+from services.settlement.followers.assessment_follower import FEED, AssessmentApplier
+from services.settlement.rpc.ledger_servicer import LedgerServicer
+from services.settlement.settings import Settings
+from services.settlement.storage.auditor import audit_shard
+from services.settlement.storage.ledger import open_ledger
+from services.settlement.upstream.calculation import CalculationFeed
+from services.settlement.usecases.audit_book import audit_book
+from services.settlement.usecases.post_transfers import Order, Posted, post_transfers
+from shared.clock import now_us
+from shared.feed.follow import Follower
+from shared.feed.leases import LeaseKeeper
+from shared.feed.progress import FeedServicer
+from shared.feed.watch import Signal
+from shared.gather import Gatherer
+from shared.refusal import Refusal
+from shared.rpc.channel import open_channel
+from shared.rpc.paging import PageTokens
+from shared.service import build_server, load_secret, serve_until_signal, service_token
+from shared.storage.engine import Database
+from shared.storage.migrate import migrate
+
+MIGRATIONS = Path(__file__).parent / "storage" / "migrations"
+_log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Serves settlement until a signal."""
+    migrate(settings.database_url, MIGRATIONS)
+    reading = Database(settings.database_url)
+    following = Database(settings.database_url, connections_max=2, threads=1, look_ups=True)
+    writing = Database(settings.database_url, connections_max=2, threads=1, look_ups=True)
+    signal = Signal()
+
+    def commit(orders: Sequence[Order]) -> Sequence[list[Posted | Refusal] | Exception]:
+        answers = post_transfers(orders, work=partial(open_ledger, writing))
+        signal.set()
+        return answers
+
+    gatherer = Gatherer(
+        commit,
+        weight_max=settings.commit_transfers_max,
+        waiting_max=settings.waiting_transfers_max,
+        linger_ms=settings.linger_ms,
+    )
+    channel = open_channel(
+        settings.calculation_address, token=service_token(settings, "settlement")
+    )
+    leases = LeaseKeeper(reading, FEED)
+    follower = Follower(
+        reading,
+        FEED,
+        leases=leases,
+        open_stream=CalculationFeed(channel).open,
+        applier=AssessmentApplier(following, signal.set),
+        weight=lambda response: sum(run.count for run in response.runs),
+        weight_max=settings.run_acts_max,
+    )
+
+    async def audit(shard: int) -> bool:
+        try:
+            return await reading.call(lambda c: audit_shard(c, shard))
+        except OperationalError as error:  # the database is away; the next round audits again
+            _log.warning("audit.postponed", error=str(error)[:200])
+            return True
+
+    auditing = audit_book(
+        audit,
+        interval_ms=settings.audit_interval_ms,
+        failed=lambda shard: _log.error("audit.does_not_add_up", shard=shard),
+    )
+    server = build_server(settings)
+    server.add(
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server,
+        LedgerServicer(
+            database=reading,
+            gatherer=gatherer,
+            page_tokens=PageTokens(load_secret(settings.keys_dir, "settlement")),
+            signal=signal,
+            clock=now_us,
+            poll_ms=settings.poll_ms,
+        ),
+    )
+    server.add(feed_service_pb2_grpc.add_FeedServiceServicer_to_server, FeedServicer(reading))
+    await serve_until_signal(
+        server,
+        background=[leases.run(), follower.run(), auditing],
+        closing=[
+            gatherer.close,
+            leases.release,
+            channel.close,
+            following.close,
+            writing.close,
+            reading.close,
+        ],
+    )

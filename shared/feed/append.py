@@ -1,0 +1,40 @@
+"""Positions for facts that are about to commit.
+
+Heads are locked last in a transaction and in shard order, so that two writers can never
+wait on each other, and nobody reads a position before every lower one is visible.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from shared.storage.bulk import Ints, array
+
+_ADVANCE = """
+with want as (
+    select shard, facts from unnest(%s::int2[], %s::int4[]) as w (shard, facts)
+), locked as (
+    select h.shard, w.facts from feed_head h join want w using (shard) order by h.shard for update of h
+)
+update feed_head h set position = h.position + l.facts
+from locked l where h.shard = l.shard
+returning h.shard, h.position - l.facts + 1
+"""
+
+
+def advance_heads(
+    connection: psycopg.Connection[Any], shards: Ints, counts: Ints
+) -> NDArray[np.int64]:
+    """The first position of each shard's new facts; locks the heads until the commit.
+
+    `shards` are distinct and ascending, `counts` (>= 1) how many facts each gets.
+    """
+    rows = connection.execute(
+        _ADVANCE, (array("int2", shards), array("int4", counts)), prepare=True
+    ).fetchall()
+    first: dict[Any, Any] = dict(rows)  # type: ignore[arg-type]  # two integers a row
+    return np.array([first[int(shard)] for shard in shards], np.int64)
