@@ -36,5 +36,5 @@ def advance_heads(
     rows = connection.execute(
         _ADVANCE, (array("int2", shards), array("int4", counts)), prepare=True
     ).fetchall()
-    first: dict[Any, Any] = dict(rows)  # type: ignore[arg-type]  # two integers a row
+    first: dict[Any, Any] = dict(rows)
     return np.array([first[int(shard)] for shard in shards], np.int64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -104,8 +105,8 @@ class LeaseKeeper:
     @staticmethod
     def _runner(
         connection: sa.Connection, key: dict[str, object]
-    ) -> Callable[..., sa.CursorResult[tuple[int, str]]]:
-        def run(statement: str, **more: object) -> sa.CursorResult[tuple[int, str]]:
+    ) -> Callable[..., sa.CursorResult[Any]]:
+        def run(statement: str, **more: object) -> sa.CursorResult[Any]:
             wanted = {**key, **more}
             used = {name: value for name, value in wanted.items() if f":{name}" in statement}
             return connection.execute(sa.text(statement), used)

@@ -61,17 +61,17 @@ def _interceptors(token: Callable[[], str]) -> list[grpc.aio.ClientInterceptor]:
         metadata = [*(details.metadata or ()), ("authorization", f"Bearer {token()}")]
         return await continuation(details._replace(metadata=grpc.aio.Metadata(*metadata)), request)
 
-    class UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    class UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
         async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
             return await with_token(continuation, details, request)
 
-    class UnaryStream(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    class UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
         async def intercept_unary_stream(
             self, continuation: Any, details: Any, request: Any
         ) -> Any:
             return await with_token(continuation, details, request)
 
-    class StreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    class StreamStream(grpc.aio.StreamStreamClientInterceptor):
         async def intercept_stream_stream(
             self, continuation: Any, details: Any, request: Any
         ) -> Any:

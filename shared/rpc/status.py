@@ -73,7 +73,7 @@ def refusal_of(error: BaseException, method: str) -> Refusal:
 
 def reason_of(error: grpc.RpcError | status_pb2.Status) -> str:
     """The Reason, without its prefix, of a failed call or a refused item; "" without one."""
-    status = error if isinstance(error, status_pb2.Status) else rpc_status.from_call(error)  # type: ignore[arg-type]  # an RpcError that a call raised is a Call
+    status = error if isinstance(error, status_pb2.Status) else rpc_status.from_call(error)
     for detail in status.details if status else ():
         info = details.ErrorInfo()
         if detail.Unpack(info):

@@ -48,10 +48,10 @@ class _ArrayDumper(Dumper):
     def dump(self, obj: Array) -> bytes:
         return obj.data
 
-    def get_key(self, obj: Array, format: PyFormat) -> tuple[type, int]:  # noqa: A002 - psycopg's name
+    def get_key(self, obj: Array, format: PyFormat) -> Any:
         return (Array, obj.oid)
 
-    def upgrade(self, obj: Array, format: PyFormat) -> _ArrayDumper:  # noqa: A002 - psycopg's name
+    def upgrade(self, obj: Array, format: PyFormat) -> _ArrayDumper:
         dumper = _ArrayDumper(Array)
         dumper.oid = obj.oid
         return dumper
@@ -96,7 +96,7 @@ def copy_columns(
         rows[f"{name}:length"] = rows.dtype[name].itemsize
         rows[name] = _wire(kind, values)
     names = ", ".join(columns)
-    with connection.cursor().copy(f"copy {table} ({names}) from stdin (format binary)") as copy:  # type: ignore[arg-type]  # table and columns are names from our own code
+    with connection.cursor().copy(f"copy {table} ({names}) from stdin (format binary)") as copy:
         copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
         copy.write(rows.tobytes())
         copy.write(struct.pack(">h", -1))

@@ -21,6 +21,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -171,7 +172,9 @@ class EmbeddedPostgres:
         marker = self.data / "PG_VERSION"
         if not marker.exists():
             return
-        ours = subprocess.run([binaries / "postgres", "-V"], capture_output=True, text=True)
+        ours = subprocess.run(
+            [binaries / "postgres", "-V"], capture_output=True, text=True, check=True
+        )
         major = ours.stdout.split()[-1].split(".")[0]
         theirs = marker.read_text().strip()
         if theirs != major:
@@ -213,21 +216,28 @@ class EmbeddedPostgres:
             )
         draft.rename(self.data)
 
-    def _spawn(self, arguments: list[str], output: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def _spawn(self, arguments: list[str], output: Any) -> subprocess.Popen[bytes]:
+        as_user: dict[str, Any] = {}
+        if self._as_user is not None:
+            entry = pwd.getpwnam(self._as_user)
+            as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+        # The function that runs between fork and exec makes one system call and no thread of
+        # ours runs yet; nothing else gives a child its death signal.
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             arguments,
             cwd=self.home,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
-            stdout=output,  # type: ignore[arg-type]  # a file or PIPE
+            stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_end_with_parent,
-            **_credentials(self._as_user),  # type: ignore[arg-type]  # user, group, extra_groups
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - see above
+            **as_user,
         )
+        return process
 
     def _end_orphans(self) -> None:
-        """Ends what a dead owner or a killed server left; we hold the lock, so none has an owner."""
+        """Ends what a dead owner or a killed server left: we hold the lock, so it has no owner."""
         deadline = time.monotonic() + _ORPHAN_S
         while orphans := self._processes():
             for pid in orphans if time.monotonic() > deadline else ():
@@ -265,13 +275,6 @@ class EmbeddedPostgres:
         raise DatabaseUnavailable(
             f"the database in {self.home} does not start: {reason}; its log is postgres.log there"
         )
-
-
-def _credentials(user: str | None) -> dict[str, object]:
-    if user is None:
-        return {}
-    entry = pwd.getpwnam(user)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
 
 
 def _end_with_parent() -> None:

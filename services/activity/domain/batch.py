@@ -72,7 +72,7 @@ class Columns:
     @property
     def has_claim(self) -> NDArray[np.bool_]:
         """Which reports claim a physical act."""
-        return self.claims.any(axis=1)
+        return np.any(self.claims != 0, axis=1)
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
         """The reports at `rows`, in that order."""

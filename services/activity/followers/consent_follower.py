@@ -78,7 +78,7 @@ class ConsentProjection:
                     name: insert.excluded[name] for name in ("state", "cover_from", "cover_until")
                 },
             ),
-            sorted(rows, key=lambda row: (row["shard"], row["account_id"])),  # type: ignore[arg-type, return-value]  # both are integers
+            sorted(rows, key=lambda row: (row["shard"], row["account_id"])),
         )
 
     def _row(self, snapshot: pb.AccountSnapshot) -> dict[str, object]:
@@ -101,12 +101,9 @@ class ConsentProjection:
 
 def _until(consent: Consent) -> datetime:
     """First moment at which the consent is no longer in force."""
-    ends = [
-        moment.ToDatetime(UTC)
-        for name, moment in (
-            ("revoke_time", consent.revoke_time),
-            ("expire_time", consent.expire_time),
-        )
-        if consent.HasField(name)
-    ]
+    ends = []
+    if consent.HasField("revoke_time"):
+        ends.append(consent.revoke_time.ToDatetime(UTC))
+    if consent.HasField("expire_time"):
+        ends.append(consent.expire_time.ToDatetime(UTC))
     return min(ends, default=_FOREVER)

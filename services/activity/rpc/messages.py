@@ -52,7 +52,7 @@ def write_activity(activity: Activity) -> pb.Activity:
         occur_time=write_time(activity.occur_time_us),
         record_time=write_time(activity.record_time_us),
         region_code=f"{activity.region:06d}" if activity.region else "",
-        evidence_grade=pb.EvidenceGrade.Name(activity.evidence_grade),
+        evidence_grade=pb.EvidenceGrade.ValueType(activity.evidence_grade),
         state=pb.Activity.STATE_WITHDRAWN if activity.withdrawn else pb.Activity.STATE_RECORDED,
         position=activity.position,
     )
@@ -85,7 +85,22 @@ def write_ack(judged: Judged, next_offset: int) -> pb.IngestActivitiesResponse:
 
 def write_run(run: Run) -> pb.ActivityRun:
     """A run as stored; the packed columns pass through."""
-    message = pb.ActivityRun(shard=run.shard, position=run.position, count=run.count, **run.columns)
+    columns = run.columns
+    message = pb.ActivityRun(
+        shard=run.shard,
+        position=run.position,
+        count=run.count,
+        kind=columns["kind"],
+        account_id=columns["account_id"],
+        scene=columns["scene"],
+        source=columns["source"],
+        region=columns["region"],
+        evidence_grade=columns["evidence_grade"],
+        civil_day=columns["civil_day"],
+        measure_1=columns["measure_1"],
+        measure_2=columns["measure_2"],
+        target=columns["target"],
+    )
     message.record_time.FromDatetime(run.record_time)
     return message
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import psycopg
 import sqlalchemy as sa
 
 from services.activity.domain.activity import Activity, Fact
@@ -63,7 +64,7 @@ class Archive:
 
     def read_runs(self, cursors: Mapping[int, int], runs_per_shard: int) -> list[Run]:
         """Runs after `cursors`, at most so many for each shard, in order within each."""
-        driver = driver_of(self._connection)
+        driver: psycopg.Connection[Any] = driver_of(self._connection)
         with driver.cursor(binary=True) as cursor:
             cursor.execute(
                 _READ_RUNS,
@@ -109,7 +110,7 @@ class Archive:
         return activities[0] if activities else None
 
     def read_page(
-        self, account_id: int, limit: int, after: tuple[int, int, int] | None
+        self, account_id: int, limit: int, after: tuple[int, ...] | None
     ) -> list[Activity]:
         """Up to `limit` activities after `after` (civil day, occur time, reference), latest first."""
         t = tables.activity_detail

@@ -119,7 +119,7 @@ def _line_of(text: str, near: str) -> int:
 def _get(row: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     value = row.get(key)
     if not isinstance(value, kind) or (kind is str and not value):
-        raise _Invalid(f"{where} lacks {key}; add it", where.split()[-1])
+        raise _Invalid(f"{where} lacks {key}; add it", where.rsplit(maxsplit=1)[-1])
     return value
 
 
@@ -282,7 +282,7 @@ def _case(row: Mapping[str, Any], measures: tuple[Measure, ...]) -> Case:
 
 def _run_cases(version: Version, where: str) -> None:
     if not version.cases:
-        raise _Invalid(f"{where} has no case; add one with a source", where.split()[-1])
+        raise _Invalid(f"{where} has no case; add one with a source", where.rsplit(maxsplit=1)[-1])
     for case in version.cases:
         got = int(one(version, case.measures).credited[0])
         if got != case.expected:

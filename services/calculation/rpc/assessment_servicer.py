@@ -135,7 +135,7 @@ def _assessment(shown: Shown) -> pb.Assessment:
         methodology_version=shown.version.name if shown.version else "",
         methodology_digest=shown.version.digest if shown.version else "",
         programme=shown.programme,
-        verdict=pb.Verdict.Name(shown.verdict),
+        verdict=pb.Verdict.ValueType(shown.verdict),
         reduction_mg=shown.amount,
         uncapped_mg=shown.uncapped,
         civil_date=messages.write_day(shown.day),

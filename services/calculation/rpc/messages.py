@@ -64,10 +64,19 @@ def _step(step: Step) -> pb.Step:
 
 def write_run(run: Run) -> pb.AssessmentRun:
     """A run as stored; the packed columns pass through."""
-    columns = {name: run.columns[name] for name in
-               ("account_id", "activity_position", "asset_class", "civil_day", "amount", "delta",
-                "scene")}  # fmt: skip
-    message = pb.AssessmentRun(shard=run.shard, position=run.position, count=run.count, **columns)
+    columns = run.columns
+    message = pb.AssessmentRun(
+        shard=run.shard,
+        position=run.position,
+        count=run.count,
+        account_id=columns["account_id"],
+        activity_position=columns["activity_position"],
+        asset_class=columns["asset_class"],
+        civil_day=columns["civil_day"],
+        amount=columns["amount"],
+        delta=columns["delta"],
+        scene=columns["scene"],
+    )
     message.assess_time.FromDatetime(run.assess_time)
     return message
 

@@ -84,7 +84,7 @@ def write_account(account: Account) -> account_pb2.Account:
     """An account as the contract shows it."""
     return account_pb2.Account(
         name=account_name(account.account_id),
-        state=account_pb2.Account.State.Name(account.state),
+        state=account_pb2.Account.State.ValueType(account.state),
         display_name=account.display_name,
         region_code=f"{account.region:06d}" if account.region else "",
         open_time=write_time(account.open_time),
@@ -96,12 +96,14 @@ def write_consent(
     consent: Consent, scopes: Mapping[int, Scope], now: datetime
 ) -> consent_pb2.Consent:
     """A consent as the contract shows it."""
-    state = "STATE_GRANTED" if consent.in_force(now) else "STATE_EXPIRED"
+    ended = consent_pb2.Consent.STATE_EXPIRED
+    if consent.revoke_time is not None:
+        ended = consent_pb2.Consent.STATE_REVOKED
     message = consent_pb2.Consent(
         name=f"{account_name(consent.account_id)}/consents/{consent.number}",
         scope=scopes[consent.scope].name,
         notice_digest=consent.notice_digest,
-        state="STATE_REVOKED" if consent.revoke_time else state,
+        state=consent_pb2.Consent.STATE_GRANTED if consent.in_force(now) else ended,
         grant_time=write_time(consent.grant_time),
         cover_from_time=write_time(consent.cover_from_time),
     )
@@ -119,7 +121,7 @@ def write_snapshot(
     newest = {consent.scope: consent for consent in snapshot.consents}
     return pb.AccountSnapshot(
         account=account_name(snapshot.account_id),
-        state=account_pb2.Account.State.Name(snapshot.state),
+        state=account_pb2.Account.State.ValueType(snapshot.state),
         consents=[write_consent(consent, scopes, now) for consent in newest.values()],
         shard=snapshot.shard,
         position=snapshot.position,

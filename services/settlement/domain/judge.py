@@ -82,7 +82,9 @@ def _none(posts: Sequence[Post], judged: Judged) -> Judged:
     """Nothing is accepted: what would have been is refused for the sake of the others."""
     cause = next(iter(judged.refused.values()))
     refused = {**dict.fromkeys(judged.accepted, cause), **judged.refused}
-    repeated = {i: k for i, k in judged.repeated.items() if isinstance(k, Known)}
+    repeated: dict[int, int | Known] = {
+        i: k for i, k in judged.repeated.items() if isinstance(k, Known)
+    }
     refused.update({i: cause for i in judged.repeated if i not in repeated})
     return Judged([], repeated, dict(sorted(refused.items())), {})
 

@@ -62,7 +62,16 @@ def net(leaves: Leaves) -> Netted:
     kept = np.flatnonzero(amounts)
     digests = _digests(leaves, rows, starts[kept], ends[kept])
     first = starts[kept]
-    return Netted(*(key[first] for key in keys), amounts[kept], (ends - starts)[kept], digests)
+    shard, account_id, asset_class, civil_day = (key[first] for key in keys)
+    return Netted(
+        shard,
+        account_id,
+        asset_class,
+        civil_day,
+        amount=amounts[kept],
+        leaf_count=(ends - starts)[kept],
+        leaf_digest=digests,
+    )
 
 
 def _digests(leaves: Leaves, rows: NDArray[np.intp], starts: Ints, ends: Ints) -> NDArray[np.uint8]:

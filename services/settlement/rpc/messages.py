@@ -70,7 +70,7 @@ def write_transfer(transfer: Transfer, classes: Mapping[int, sa.RowMapping]) -> 
     cause = transfer.cause or f"runs/{transfer.shard}-{transfer.first}-{transfer.last}"
     message = pb.Transfer(
         name=f"transfers/{transfer.shard}-{transfer.position}",
-        kind=pb.Kind.Name(transfer.kind),
+        kind=pb.Kind.ValueType(transfer.kind),
         from_pocket=_pocket_name(transfer.shard, transfer.from_account, transfer.from_kind),
         to_pocket=_pocket_name(transfer.shard, transfer.to_account, transfer.to_kind),
         asset=transfer.asset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ def cover(netted: Netted, assets: Ints, *, ledger: Ledger) -> Ints:
     return forgiven
 
 
-def lines_of(netted: Netted, assets: Ints, forgiven: Ints) -> Mapping[str, NDArray[np.generic]]:
+def lines_of(netted: Netted, assets: Ints, forgiven: Ints) -> Mapping[str, NDArray[Any]]:
     """Transfers of a run, in shard order: the buffer's gifts first, then earnings and reversals.
 
     EARN goes from the shard's issue pocket to the account, REVERSE back, and FORGIVE from the
@@ -67,7 +67,7 @@ def lines_of(netted: Netted, assets: Ints, forgiven: Ints) -> Mapping[str, NDArr
     account = netted.account_id[rows]
     house = np.where(is_gift, PocketKind.BUFFER, PocketKind.ISSUE)
     order = np.lexsort((~is_gift, netted.shard[rows]))
-    columns: dict[str, NDArray[np.generic]] = {
+    columns: dict[str, NDArray[Any]] = {
         "shard": netted.shard[rows],
         "kind": np.where(is_gift, Kind.FORGIVE, np.where(earns, Kind.EARN, Kind.REVERSE)),
         "from_account": np.where(earns, 0, account),
@@ -84,7 +84,7 @@ def lines_of(netted: Netted, assets: Ints, forgiven: Ints) -> Mapping[str, NDArr
     return {name: column[order] for name, column in columns.items()}
 
 
-def changes_of(lines: Mapping[str, NDArray[np.generic]]) -> Mapping[str, Ints]:
+def changes_of(lines: Mapping[str, NDArray[Any]]) -> Mapping[str, Ints]:
     """What every pocket of `lines` gains or loses, netted, in locking order."""
     shard = np.concatenate([lines["shard"]] * 2)
     account = np.concatenate([lines["from_account"], lines["to_account"]])

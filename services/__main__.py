@@ -1,0 +1,152 @@
+"""The command `carbonaccount`: run the suite on this machine, make tokens, import feeds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from services.activity.feeds_lead.mapping import RefusedLine, read_feed
+from services.launch.clients import Clients
+from services.launch.layout import SERVICES, Layout, this_checkout
+from services.launch.main_job import FEEDS, Report, run_main_job
+from services.launch.summary import print_summary, read_report, write_report
+from services.launch.supervisor import CLEAR_FAULTS, Supervisor
+from shared.rpc.caller import KINDS
+from shared.rpc.tokens import load_or_make_key, make_token
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+_WATCH_S = 0.2
+
+
+class _Stopped(Exception):
+    """A signal asked the supervisor to end."""
+
+
+@app.command()
+def run(
+    once: Annotated[bool, typer.Option(help="end after the main job")] = False,
+    workers: Annotated[int, typer.Option(help="processes per service", min=1, max=16)] = 1,
+) -> None:
+    """Start everything, do the main job the first time, and keep serving until Ctrl-C."""
+    console = Console()
+    layout = this_checkout()
+    supervisor = Supervisor(layout, workers=workers)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        with console.status("starting PostgreSQL and the services"):
+            supervisor.start()
+        report = read_report(layout.report)
+        if report is None:
+            report = asyncio.run(_main_job(layout, supervisor, console))
+            write_report(report, layout.report)
+        else:
+            console.print("The main job was done before; nothing is repeated.")
+        print_summary(report, console, layout.report)
+        if not once:
+            listening = ", ".join(f"{name} {layout.listen(name)}" for name in SERVICES)
+            console.print(f"Serving: {listening}. Ctrl-C ends it.")
+            while True:
+                supervisor.watch()
+                time.sleep(_WATCH_S)
+    except _Stopped:
+        console.print("stopping")
+    except CLEAR_FAULTS as error:
+        console.print(f"[red]cannot run:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        supervisor.stop()
+
+
+@app.command()
+def token(
+    kind: Annotated[str, typer.Argument(help=f"one of {', '.join(KINDS[1:])}")],
+    name: Annotated[str, typer.Argument(help="such as sources/bike-demo or operators/me")],
+    customer_ref: Annotated[str, typer.Option(help="the bank's reference of a customer")] = "",
+    account: Annotated[str, typer.Option(help="accounts/{account} of a customer")] = "",
+    lifetime_s: Annotated[int, typer.Option(help="seconds until it expires", min=1)] = 3600,
+) -> None:
+    """Print a signed development token for a caller."""
+    if kind not in KINDS[1:]:
+        print(f"kind is {kind!r}; it must be one of {', '.join(KINDS[1:])}", file=sys.stderr)
+        raise typer.Exit(2)
+    key = load_or_make_key(this_checkout().keys)
+    made = make_token(
+        key, kind, name, customer_ref=customer_ref, account=account, lifetime_s=lifetime_s
+    )
+    print(made)
+
+
+@app.command("check-feed")
+def check_feed(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, may be gzip")],
+    mapping: Annotated[str, typer.Option(help="a mapping of the catalogue")] = "citibike-2020",
+    show: Annotated[int, typer.Option(help="refused lines to print", min=0)] = 10,
+) -> None:
+    """Read a partner's file by its mapping and say line by line what would be refused."""
+    path = FEEDS / f"{mapping}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in FEEDS.glob("citibike-*.toml")))
+        print(f"mapping is {mapping!r}; there are {known}", file=sys.stderr)
+        raise typer.Exit(2)
+    counts: Counter[str] = Counter()
+    for line in read_feed(file, tomllib.loads(path.read_text())):
+        if isinstance(line, RefusedLine):
+            counts[f"refused {line.reason}"] += 1
+            if counts[f"refused {line.reason}"] <= show:
+                print(line.message)
+        else:
+            counts["mapped"] += 1
+    print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no line")
+
+
+async def _main_job(layout: Layout, supervisor: Supervisor, console: Console) -> Report:
+    clients = Clients(layout)
+    watching = asyncio.create_task(_watch(supervisor))
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn())
+    try:
+        with Bars(*columns, TimeElapsedColumn(), console=console) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def progress(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done, total=total)
+
+            return await run_main_job(clients, progress)
+    finally:
+        watching.cancel()
+        await clients.close()
+
+
+async def _watch(supervisor: Supervisor) -> None:
+    """Keeps children alive while the main job runs; in the main thread, which forks them."""
+    while True:
+        supervisor.watch()
+        await asyncio.sleep(_WATCH_S)
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
+
+
+def main() -> None:
+    """The command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

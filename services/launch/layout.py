@@ -1,0 +1,71 @@
+"""Where a checkout keeps what it runs with, and what each service is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVICES = ("identity", "activity", "calculation", "settlement")
+"""In the order of the calls: each one calls those before it."""
+
+PORTS = {"identity": 50051, "activity": 50052, "calculation": 50053, "settlement": 50054}
+UPSTREAM = {
+    "activity": ("identity_address", "identity"),
+    "calculation": ("activity_address", "activity"),
+    "settlement": ("calculation_address", "calculation"),
+}
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Directories of one running suite, and the environment it was started with."""
+
+    var: Path
+    environment: Mapping[str, str]
+
+    @property
+    def keys(self) -> Path:
+        """Token keys and secrets."""
+        return self.var / "keys"
+
+    @property
+    def report(self) -> Path:
+        """What the main job found."""
+        return self.var / "run" / "report.json"
+
+    @property
+    def logs(self) -> Path:
+        """A log file for each service."""
+        return self.var / "log"
+
+    def listen(self, service: str) -> str:
+        """The address of a service."""
+        name = f"CARBONACCOUNT_{service.upper()}_LISTEN"
+        return self.environment.get(name, f"127.0.0.1:{PORTS[service]}")
+
+    def database_url(self, service: str) -> str | None:
+        """The database that the environment names for a service, if it does."""
+        return self.environment.get(f"CARBONACCOUNT_{service.upper()}_DATABASE_URL")
+
+    def service_environment(self, service: str, database_url: str) -> dict[str, str]:
+        """What a service process is told: the caller's settings, and ours where it set none."""
+        prefix = f"CARBONACCOUNT_{service.upper()}_"
+        ours = {
+            f"{prefix}DATABASE_URL": database_url,
+            f"{prefix}LISTEN": self.listen(service),
+            f"{prefix}KEYS_DIR": str(self.keys),
+        }
+        if service in UPSTREAM:
+            setting, upstream = UPSTREAM[service]
+            ours[f"{prefix}{setting.upper()}"] = self.listen(upstream)
+        kept = {n: v for n, v in self.environment.items() if not n.startswith("CARBONACCOUNT_")}
+        told = {n: v for n, v in self.environment.items() if n.startswith(prefix)}
+        return {**kept, **ours, **told}
+
+
+def this_checkout() -> Layout:
+    """The layout of the checkout that this file belongs to."""
+    return Layout(CHECKOUT / "var", os.environ)
