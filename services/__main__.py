@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 import time
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from services.activity.feeds_lead.mapping import RefusedLine, read_feed
+from services.activity.feeds import RefusedLine, feed_path, map_feed, read_mapping
 from services.launch.clients import Clients
 from services.launch.layout import SERVICES, Layout, this_checkout
-from services.launch.main_job import FEEDS, Report, run_main_job
+from services.launch.main_job import TRIPS_MAPPING, Report, run_main_job
 from services.launch.summary import print_summary, read_report, write_report
 from services.launch.supervisor import CLEAR_FAULTS, Supervisor
 from shared.rpc.caller import KINDS
@@ -93,17 +92,17 @@ def token(
 @app.command("check-feed")
 def check_feed(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, may be gzip")],
-    mapping: Annotated[str, typer.Option(help="a mapping of the catalogue")] = "citibike-2020",
+    mapping: Annotated[str, typer.Option(help="a mapping of the catalogue")] = TRIPS_MAPPING,
     show: Annotated[int, typer.Option(help="refused lines to print", min=0)] = 10,
 ) -> None:
     """Read a partner's file by its mapping and say line by line what would be refused."""
-    path = FEEDS / f"{mapping}.toml"
+    path = feed_path(mapping)
     if not path.exists():
-        known = ", ".join(sorted(p.stem for p in FEEDS.glob("citibike-*.toml")))
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("citibike-*.toml")))
         print(f"mapping is {mapping!r}; there are {known}", file=sys.stderr)
         raise typer.Exit(2)
     counts: Counter[str] = Counter()
-    for line in read_feed(file, tomllib.loads(path.read_text())):
+    for line in map_feed(read_mapping(path), file):
         if isinstance(line, RefusedLine):
             counts[f"refused {line.reason}"] += 1
             if counts[f"refused {line.reason}"] <= show:

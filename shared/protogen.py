@@ -22,7 +22,8 @@ _STAMP = ROOT / "build" / "protos.sha256"
 
 def _package_directory(name: str) -> Path:
     spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     return Path(next(iter(spec.submodule_search_locations)))
 
 

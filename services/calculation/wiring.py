@@ -31,7 +31,10 @@ def read_library(directory: Path | None = None) -> Library:
     """The library in `directory`, by default the one that ships with the service."""
     root = directory or HERE / "methodologies"
     return load_library(
-        {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.toml")}
+        {
+            path.relative_to(root).as_posix(): path.read_text("utf-8")
+            for path in root.rglob("*.toml")
+        }
     )
 
 

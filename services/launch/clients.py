@@ -1,4 +1,4 @@
-"""Stubs of all services with the tokens of development callers, for the demo and the bench."""
+"""Asynchronous stubs of all services, with tokens of development callers."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class Clients:
             self._channels[key] = open_channel(self._layout.listen(service), token=lambda: token)
         return self._channels[key]
 
-    def accounts(self, customer_ref: str) -> account_grpc.AccountServiceStub:
+    def accounts(self, customer_ref: str) -> account_grpc.AccountServiceAsyncStub:
         """Accounts, as a customer of the bank."""
         name = "customers/demo"
         return account_grpc.AccountServiceStub(
             self.channel("identity", "customer", name, customer_ref)
         )
 
-    def consents(self, customer_ref: str, account: str) -> consent_grpc.ConsentServiceStub:
+    def consents(self, customer_ref: str, account: str) -> consent_grpc.ConsentServiceAsyncStub:
         """Consents, as the holder of an account."""
         name = "customers/demo"
         return consent_grpc.ConsentServiceStub(
             self.channel("identity", "customer", name, customer_ref, account)
         )
 
-    def activities(self, source: str) -> activity_grpc.ActivityServiceStub:
+    def activities(self, source: str) -> activity_grpc.ActivityServiceAsyncStub:
         """Activities, as a source."""
         return activity_grpc.ActivityServiceStub(self.channel("activity", "source", source))
 
@@ -68,11 +68,11 @@ class Clients:
         """Any service, as a sibling."""
         return self.channel(service, "service", "services/demo")
 
-    def ledger(self) -> ledger_grpc.LedgerServiceStub:
+    def ledger(self) -> ledger_grpc.LedgerServiceAsyncStub:
         """The ledger, as an operator."""
         return ledger_grpc.LedgerServiceStub(self.operator("settlement"))
 
-    def assessments(self) -> assessment_grpc.AssessmentServiceStub:
+    def assessments(self) -> assessment_grpc.AssessmentServiceAsyncStub:
         """Assessments, as an operator."""
         return assessment_grpc.AssessmentServiceStub(self.operator("calculation"))
 

@@ -25,7 +25,7 @@ class _SendAgain(Exception):
 
 
 async def send_lane(
-    stub: pb_grpc.ActivityServiceStub,
+    stub: pb_grpc.ActivityServiceAsyncStub,
     lane: str,
     reports: Sequence[pb.ActivityReport],
     progress: Callable[[int, int], Any],
@@ -51,7 +51,7 @@ async def send_lane(
 
 
 async def _send(
-    stub: pb_grpc.ActivityServiceStub,
+    stub: pb_grpc.ActivityServiceAsyncStub,
     lane: str,
     reports: Sequence[pb.ActivityReport],
     counts: Counter[str],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import tomllib
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from carbonaccount.activity.v1 import activity_service_pb2 as activity_pb
@@ -22,15 +22,22 @@ from carbonaccount.identity.v1 import consent_service_pb2_grpc as consent_grpc
 from carbonaccount.settlement.v1 import ledger_service_pb2 as ledger_pb
 from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 
-from services.activity.feeds_lead.bank import bank_acts
-from services.activity.feeds_lead.mapping import MappedAct, RefusedLine, read_feed
+from services.activity.feeds import (
+    MappedAct,
+    RefusedLine,
+    bank_acts,
+    feed_path,
+    map_feed,
+    read_bank_mapping,
+    read_mapping,
+)
 from services.launch.clients import Clients
 from services.launch.lane import send_lane
 from services.launch.layout import CHECKOUT
 from shared.ids import SHARDS
 
-FEEDS = CHECKOUT / "services" / "activity" / "feeds_lead"
 TRIPS = CHECKOUT / "deploy" / "samples" / "JC-202004-citibike-tripdata.csv.gz"
+TRIPS_MAPPING = "citibike-2020"
 PROJECTION_S = 2.0  # an account is known to activity within this bound after it was opened
 _SCOPES = ("scopes/travel-collect", "scopes/finance-collect")
 _NAMESPACE = uuid.UUID("5f0f4c0e-6f0b-4b6f-9f61-9d5b3c1c2a11")  # of the demo's request ids
@@ -61,26 +68,24 @@ async def run_main_job(clients: Clients, progress: Progress) -> Report:
     Every step may be repeated: what was done before is recognised and counted as repeated.
     """
     started = time.monotonic()
-    trips = tomllib.loads((FEEDS / "citibike-2020.toml").read_text())
-    bank = tomllib.loads((FEEDS / "demo-bank.toml").read_text())
-    lines = list(read_feed(TRIPS, trips))
+    trips, bank = read_mapping(feed_path(TRIPS_MAPPING)), read_bank_mapping(feed_path("demo-bank"))
+    lines = list(map_feed(trips, TRIPS))
     acts = [line for line in lines if isinstance(line, MappedAct)]
     refused = Counter(line.reason for line in lines if isinstance(line, RefusedLine))
     bank_lines = list(bank_acts(bank))
-    report = Report(assumptions=[*trips["assumptions"], *bank["assumptions"]])
+    report = Report(
+        assumptions=[{"zh": a.zh, "en": a.en} for a in (*trips.assumption, *bank.assumption)]
+    )
 
     labels = sorted({act.account for act in [*acts, *bank_lines]})
     accounts = await _open_accounts(clients, labels, progress)
     report.accounts = len(accounts)
     sending = time.monotonic()
     outcomes: Counter[str] = Counter()
-    for source, items in ((trips["source"], acts), (bank["source"], bank_lines)):
+    for source, items in ((trips.source, acts), (bank.source, bank_lines)):
         reports = [report_of(act, accounts[act.account]) for act in items]
-        counts = await send_lane(
-            clients.activities(source), "main-job", reports,
-            lambda done, total, source=source: progress(f"sending {source}", done, total),
-        )  # fmt: skip
-        outcomes.update(counts)
+        told = partial(progress, f"sending {source}")
+        outcomes.update(await send_lane(clients.activities(source), "main-job", reports, told))
     await _wait_until_posted(clients, progress)
     took = time.monotonic() - sending
     report.acts = {
@@ -105,8 +110,8 @@ def report_of(act: MappedAct, account: str) -> activity_pb.ActivityReport:
         scene=act.scene,
         source_event_id=act.source_event_id,
         measures=act.measures,
-        region_code=act.region_code,
-        evidence_grade=f"EVIDENCE_GRADE_{act.evidence_grade.upper()}",
+        region_code=act.region,
+        evidence_grade=activity_pb.EvidenceGrade.Value(f"EVIDENCE_GRADE_{act.evidence_grade}"),
         claim=act.claim,
     )
     message.occur_time.FromMicroseconds(act.occur_time_us)
@@ -181,8 +186,10 @@ async def _reduction_by_scene(clients: Clients) -> dict[str, int]:
     sums: Counter[int] = Counter()
     names: dict[int, str] = {}
     seen = dict.fromkeys(wanted, 0)
+    if not any(wanted.values()):
+        return {}
     call = stub.WatchAssessments(request)
-    async for response in call if any(wanted.values()) else ():
+    async for response in call:
         names.update({scene.code: scene.scene for scene in response.scenes})
         for run in response.runs:
             seen[run.shard] = run.position + run.count - 1

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -36,12 +36,18 @@ class Supervisor:
     """The running suite of one checkout."""
 
     def __init__(
-        self, layout: Layout, *, workers: int = 1, services: Sequence[str] = SERVICES
+        self,
+        layout: Layout,
+        *,
+        workers: int = 1,
+        services: Sequence[str] = SERVICES,
+        postgres_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.layout = layout
         self.postgres: EmbeddedPostgres | None = None
         self._services = services
         self._workers = workers
+        self._postgres_settings = postgres_settings
         self._children: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self._restart_at: dict[tuple[str, int], float] = {}
 
@@ -94,7 +100,7 @@ class Supervisor:
 
     def _start_postgres(self) -> None:
         home = default_home(CHECKOUT, self.layout.environment)
-        self.postgres = EmbeddedPostgres(home)
+        self.postgres = EmbeddedPostgres(home, self._postgres_settings)
         self.postgres.start()
         link = self.layout.var / "postgres"
         if home != link and not link.exists():

@@ -18,7 +18,8 @@ _ADVANCE = """
 with want as (
     select shard, facts from unnest(%s::int2[], %s::int4[]) as w (shard, facts)
 ), locked as (
-    select h.shard, w.facts from feed_head h join want w using (shard) order by h.shard for update of h
+    select h.shard, w.facts from feed_head h join want w using (shard)
+    order by h.shard for update of h
 )
 update feed_head h set position = h.position + l.facts
 from locked l where h.shard = l.shard

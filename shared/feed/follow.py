@@ -23,16 +23,16 @@ _QUEUE_MAX = 64  # responses read ahead; gRPC flow control holds back the rest
 _BACKOFF_MAX_S = 2.0
 
 Response = TypeVar("Response")
-ResponseContra = TypeVar("ResponseContra", contravariant=True)
+Response_contra = TypeVar("Response_contra", contravariant=True)
 
 
-class Applier(Protocol[ResponseContra]):
+class Applier(Protocol[Response_contra]):
     """What a service does with what it follows; both methods run in the follower's thread."""
 
     def begin(self, cursors: Mapping[int, int]) -> None:
         """A stream starts from these positions: forget what was remembered of other shards."""
 
-    def apply(self, responses: Sequence[ResponseContra]) -> None:
+    def apply(self, responses: Sequence[Response_contra]) -> None:
         """Takes effect in one transaction that also moves the cursors; may raise anything."""
 
 

@@ -90,8 +90,8 @@ class LeaseKeeper:
         workers = run("select count(*) from worker where feed = :feed").scalar_one()
         share = -(-SHARDS // workers)
         rows = run(_KEEP, share=share)
-        held = {shard for shard, owner in rows if owner}
-        held.update(row[0] for row in run(_TAKE, wanted=share - len(held)))
+        held = {row.shard for row in rows if row.owner}
+        held.update(row.shard for row in run(_TAKE, wanted=share - len(held)))
         return frozenset(held)
 
     def _give_back(self, connection: sa.Connection) -> None:

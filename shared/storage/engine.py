@@ -88,6 +88,7 @@ def _psycopg(driver: object) -> psycopg.Connection[tuple[object, ...]]:
 
 
 def with_driver(url: str) -> sa.URL:
+    """The address with the driver we use; `postgresql://` means psycopg here."""
     address = sa.make_url(url)
     if address.drivername in {"postgres", "postgresql"}:
         address = address.set(drivername="postgresql+psycopg")

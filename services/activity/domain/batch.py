@@ -72,7 +72,8 @@ class Columns:
     @property
     def has_claim(self) -> NDArray[np.bool_]:
         """Which reports claim a physical act."""
-        return np.any(self.claims != 0, axis=1)
+        claimed: NDArray[np.bool_] = np.any(self.claims != 0, axis=1)
+        return claimed
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
         """The reports at `rows`, in that order."""

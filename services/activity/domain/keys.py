@@ -32,7 +32,7 @@ class Keyring:
         return digest.digest()
 
     def content(self, numbers: tuple[int, int, int, int, int, int, int], claim: str) -> bytes:
-        """8 bytes of what was reported: account, scene, time, region, grade, two measures, claim."""
+        """8 bytes of what was reported: account, scene, time, region, grade, measures, claim."""
         digest = self._content.copy()
         digest.update(_CONTENT.pack(*numbers) + claim.encode())
         return digest.digest()

@@ -1,214 +1,183 @@
-"""Reading an operator's CSV by a mapping file: each line becomes an activity or a refusal.
+"""A feed mapping: how one operator's file becomes activities, as data.
 
-This is a partner's side of the contract: it runs before anything is sent. Distances are
-computed here, in floating point and outside any domain, and leave as whole metres.
+A new layout of a known kind is one more file in catalogue/feeds and no more code.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import math
-import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, BinaryIO
+from datetime import date
 
-_SHOWN_MAX = 40
+COLUMN_KINDS = ("text", "time", "degree", "whole")
+MEASURE_KINDS = ("great_circle", "elapsed")
 
 
 @dataclass(frozen=True)
-class MappedAct:
-    """An activity of line `line`, ready to be reported; `account` is a label, not a name."""
+class Licence:
+    """Under which policy the data may be used, and how its source must be named."""
 
-    line: int
-    account: str
-    scene: str
-    source_event_id: str
-    occur_time_us: int
-    measures: dict[str, int]
-    region_code: str
-    evidence_grade: str
-    claim: str = ""
+    name: str
+    text: str
+    url: str
+    credit: str
 
 
 @dataclass(frozen=True)
-class RefusedLine:
-    """A line that is no activity: which field, what it says, the rule, and the way out."""
+class Assumption:
+    """One sentence that every report on this feed repeats, in both languages."""
 
-    line: int
-    reason: str
-    field: str
-    value: str
-    rule: str
-
-    @property
-    def message(self) -> str:
-        """One sentence for the partner."""
-        return f"line {self.line}: {self.field} is {self.value!r}; {self.rule}"
+    id: str
+    zh: str
+    en: str
 
 
-class _Refused(Exception):
-    def __init__(self, field: str, value: str, rule: str) -> None:
-        super().__init__(field)
-        self.field, self.value, self.rule = field, value[:_SHOWN_MAX], rule
+@dataclass(frozen=True)
+class Layout:
+    """The file: `header` names every column in order; `never_read` are dropped unseen."""
+
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+    never_read: tuple[str, ...]
+    line_end_required: bool
 
 
-def read_feed(path: Path, mapping: Mapping[str, Any]) -> Iterator[MappedAct | RefusedLine]:
-    """Every line after the header, in order, as an activity or a refusal.
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one file; meeting one is LIMIT_REACHED."""
 
-    Lines are numbered from 1 for the header. A file that ends in the middle or that is no
-    gzip gives one refusal for the place where it broke. Memory is bounded by one line.
+    line_bytes_max: int
+    lines_max: int
+    file_bytes_max: int
+    value_chars_max: int
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How a time on the operator's wall becomes a moment.
+
+    Dates move by `shift_week` weeks; dates outside earliest_date..latest_date, as written in
+    the file, are refused.
     """
-    with path.open("rb") as raw:
-        stream: BinaryIO = raw
-        if raw.read(2) == b"\x1f\x8b":
-            stream = gzip.open(path)  # type: ignore[assignment]  # a GzipFile reads like a file
-        raw.seek(0)
-        reader = _Reader(mapping)
-        number = 0
-        try:
-            for number, line in _lines(stream, mapping["line_length_max"]):
-                yield from reader.read(number, line)
-        except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
-            rule = f"the file breaks off here ({error}); send it again whole"
-            yield RefusedLine(number + 1, "FIELD_INVALID", "file", path.name, rule)
+
+    utc_offset_minute: int
+    shift_week: int
+    earliest_date: date
+    latest_date: date
 
 
-def _lines(stream: BinaryIO, length_max: int) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers from 1; one that is too long is cut just above the limit."""
-    number = 0
-    while line := stream.readline(length_max + 1):
-        number += 1
-        if len(line) > length_max and not line.endswith(b"\n"):
-            while (rest := stream.readline(1 << 16)) and not rest.endswith(b"\n"):
-                pass
-        yield number, line
+@dataclass(frozen=True)
+class Column:
+    """Rule of one column that is read: `kind` is one of COLUMN_KINDS.
+
+    `pattern` is for text, `formats` for time, `min` and `max` for degree and whole.
+    """
+
+    name: str
+    kind: str
+    way_out: str
+    pattern: str = ""
+    formats: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
 
 
-class _Reader:
-    """One file's lines by one mapping."""
+@dataclass(frozen=True)
+class Joined:
+    """Text made of the cells of `columns` with `join` between them."""
 
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
-        self._mapping = mapping
-        self._header: list[str] = mapping["header"]
-        self._kept = [name for name in self._header if name not in mapping["never_read"]]
-        self._zone = timezone(timedelta(hours=mapping["time"]["offset_hours"]))
-        self._shift = timedelta(weeks=mapping["time"]["shift_weeks"])
-        self._bad_header = ""
+    columns: tuple[str, ...]
+    join: str
 
-    def read(self, number: int, line: bytes) -> Iterator[MappedAct | RefusedLine]:
-        """What one line is; nothing for the header."""
-        try:
-            if self._bad_header and number > 1:
-                raise _Refused("header", self._bad_header, "the file is not in this layout")
-            values = self._values(line)
-            if number == 1:
-                if values != self._header:
-                    self._bad_header = ",".join(values)[:_SHOWN_MAX]
-                return
-            if len(values) != len(self._header):
-                rule = f"a line has {len(self._header)} columns"
-                raise _Refused("line", f"{len(values)} columns", rule)
-            row = dict(zip(self._header, values, strict=True))
-            yield self._act(number, {name: row[name] for name in self._kept})
-        except _Refused as refused:
-            yield RefusedLine(number, "FIELD_INVALID", refused.field, refused.value, refused.rule)
 
-    def _values(self, line: bytes) -> list[str]:
-        longest = self._mapping["line_length_max"]
-        if len(line) > longest:
-            raise _Refused("line", f"over {longest} bytes", f"a line has at most {longest} bytes")
-        try:
-            text = line.decode(self._mapping["encoding"]).rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            rule = f"the file is {self._mapping['encoding']}; byte {error.start + 1} is not"
-            raise _Refused("line", repr(line[:16]), rule) from error
-        if "\0" in text:
-            raise _Refused("line", "a NUL byte", "a line is text")
-        try:
-            return next(csv.reader(io.StringIO(text), strict=True), [])
-        except csv.Error as error:
-            raise _Refused("line", text, f"quotes must be closed ({error})") from error
+@dataclass(frozen=True)
+class AccountRule:
+    """Account = first `hash_bytes` bytes of SHA-256 of the joined text, big-endian, modulo `count`.
 
-    def _act(self, number: int, row: Mapping[str, str]) -> MappedAct:
-        mapping = self._mapping
-        start = self._moment(row, mapping["time"]["start"])
-        stop = self._moment(row, mapping["time"]["stop"])
-        seconds = self._duration(row, start, stop)
-        identity = "|".join(row[name] for name in mapping["event_id"])
-        riders = mapping["riders"]
-        text = "|".join(row[name] for name in riders["column"])
-        rider = int.from_bytes(sha256(text.encode()).digest()) % riders["accounts"]
-        return MappedAct(
-            line=number,
-            account=riders["label"].format(number=rider),
-            scene=mapping["scene"],
-            source_event_id=identity.replace(" ", "T"),
-            occur_time_us=(stop - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1),
-            measures={"distance_metre": self._distance(row), "duration_second": seconds},
-            region_code=mapping["region_code"],
-            evidence_grade=mapping["evidence_grade"],
-        )
+    The label is `prefix` and the number in `digits` digits.
+    """
 
-    def _moment(self, row: Mapping[str, str], field: str) -> datetime:
-        text = row[field]
-        for layout in self._mapping["time"]["formats"]:
-            try:
-                return datetime.strptime(text, layout).replace(tzinfo=self._zone) + self._shift
-            except (ValueError, OverflowError):
-                continue
-        layouts = " or ".join(self._mapping["time"]["formats"])
-        raise _Refused(field, text, f"a time has date and clock as {layouts}; export it as text")
+    columns: tuple[str, ...]
+    join: str
+    hash_bytes: int
+    count: int
+    prefix: str
+    digits: int
 
-    def _duration(self, row: Mapping[str, str], start: datetime, stop: datetime) -> int:
-        """Whole seconds between the times, checked against what the operator says."""
-        rules = self._mapping["duration"]
-        seconds = (stop - start) // timedelta(seconds=1)
-        if not 0 <= seconds <= rules["second_max"]:
-            rule = f"the end is 0 to {rules['second_max']} seconds after the start"
-            raise _Refused(self._mapping["time"]["stop"], f"{seconds} s later", rule)
-        column = rules.get("column")
-        if column is None:
-            return seconds
-        text = row[column]
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise _Refused(column, text, "a duration is a whole number of seconds")
-        if abs(int(text) - seconds) > rules["tolerance_second"]:
-            rule = f"the times are {seconds} seconds apart; one of the three is wrong"
-            raise _Refused(column, text, rule)
-        return int(text)
 
-    def _distance(self, row: Mapping[str, str]) -> int:
-        """Great circle between two places, rounded down to whole metres."""
-        rules = self._mapping["distance"]
-        places = [self._place(row, *rules[end]) for end in ("from", "to")]
-        if places[0] == places[1]:
-            return 0
-        (south, west), (north, east) = places
-        half = (
-            math.sin((north - south) / 2) ** 2
-            + math.cos(south) * math.cos(north) * math.sin((east - west) / 2) ** 2
-        )
-        radius = float(rules["earth_radius_metre"])
-        metres = math.floor(2 * radius * math.asin(min(1.0, math.sqrt(half))))
-        if metres > rules["metre_max"]:
-            rule = f"the places are {metres} m apart; a ride has at most {rules['metre_max']} m"
-            raise _Refused(rules["to"][0], row[rules["to"][0]], rule)
-        return metres
+@dataclass(frozen=True)
+class ActRule:
+    """What every act of this feed has in common and how its names are made."""
 
-    def _place(self, row: Mapping[str, str], latitude: str, longitude: str) -> tuple[float, float]:
-        angles = []
-        for field, limit in ((latitude, 90), (longitude, 180)):
-            try:
-                angle = float(row[field])
-            except ValueError:
-                angle = math.nan
-            if not -limit <= angle <= limit:
-                raise _Refused(field, row[field], f"it is an angle from -{limit} to {limit}")
-            angles.append(math.radians(angle))
-        return angles[0], angles[1]
+    scene: str
+    region: str
+    evidence_grade: str
+    source_event_id: Joined
+    start_time: str
+    occur_time: str
+    account: AccountRule
+
+
+@dataclass(frozen=True)
+class MeasureRule:
+    """One measure: `great_circle` between two (latitude, longitude) pairs or `elapsed` time.
+
+    Where the two cells of `same_place` are equal and not empty, a great circle is 0.
+    """
+
+    kind: str
+    start: tuple[str, ...]
+    end: tuple[str, ...]
+    min: int
+    max: int
+    earth_radius_metre: float | None = None
+    same_place: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpeedCheck:
+    """distance * 3600 <= metre_per_hour_max * (duration + time_precision_second)."""
+
+    distance: str
+    duration: str
+    metre_per_hour_max: int
+    time_precision_second: int
+
+
+@dataclass(frozen=True)
+class DurationCheck:
+    """The whole-number `column` may differ from `measure` by up to `tolerance_second`."""
+
+    column: str
+    measure: str
+    tolerance_second: int
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Plausibility: an act that fails one is refused."""
+
+    speed: SpeedCheck | None = None
+    duration: DurationCheck | None = None
+
+
+@dataclass(frozen=True)
+class FeedMapping:
+    """One mapping file, checked; `source` is the resource name under which acts are reported."""
+
+    id: str
+    kind: str
+    title_zh: str
+    title_en: str
+    operator: str
+    source: str
+    demo: bool
+    licence: Licence
+    layout: Layout
+    limits: Limits
+    clock: Clock
+    act: ActRule
+    column: tuple[Column, ...]
+    measure: dict[str, MeasureRule]
+    assumption: tuple[Assumption, ...]
+    checks: Checks = Checks()

@@ -51,7 +51,8 @@ class ConsentProjection:
         }
         if not newest and not steps and time.monotonic() - self._written_s < HEARTBEAT_S:
             return
-        complete_time = max(r.complete_time.ToDatetime(UTC) for r in responses)
+        # Unset until the first catch-up is whole: then the projection is not fresh yet.
+        said = [r.complete_time.ToDatetime(UTC) for r in responses if r.HasField("complete_time")]
         with self._database.transaction() as connection:
             if newest:
                 self._write(connection, list(newest.values()))
@@ -60,11 +61,12 @@ class ConsentProjection:
                 connection.execute(sa.text("set local synchronous_commit = off"))
             if steps:
                 move_cursors(connection, FEED, steps)
-            connection.execute(
-                sa.update(cursor)
-                .where(cursor.c.feed == FEED, cursor.c.shard.in_(list(self._cursors)))
-                .values(complete_time=complete_time)
-            )
+            if said:
+                connection.execute(
+                    sa.update(cursor)
+                    .where(cursor.c.feed == FEED, cursor.c.shard.in_(list(self._cursors)))
+                    .values(complete_time=max(said))
+                )
         self._written_s = time.monotonic()
         self._cursors.update(after)
 

@@ -22,8 +22,9 @@ from shared.ids import shard_of, to_us
 from shared.storage.bulk import array
 from shared.storage.engine import driver_of
 
+_COLUMNS = ", ".join(f"r.{name}" for name in COLUMN_WIDTHS)
 _READ_RUNS = f"""
-select r.shard, r.position, r.count, r.record_time, {", ".join("r." + name for name in COLUMN_WIDTHS)}
+select r.shard, r.position, r.count, r.record_time, {_COLUMNS}
 from unnest(%s::int2[], %s::int8[]) as c (shard, position)
 cross join lateral (
     select * from activity_run r
@@ -112,7 +113,7 @@ class Archive:
     def read_page(
         self, account_id: int, limit: int, after: tuple[int, ...] | None
     ) -> list[Activity]:
-        """Up to `limit` activities after `after` (civil day, occur time, reference), latest first."""
+        """Up to `limit` activities after `after` (civil day, occur time, ref), latest first."""
         t = tables.activity_detail
         occur_us = sa.cast(sa.extract("epoch", t.c.occur_time) * 1_000_000, sa.BigInteger)
         query = (

@@ -132,10 +132,10 @@ def assess(acts: Acts, rules: Rulebook, *, caps: CapMemory, classes: ClassBook) 
             accounts=part.account_id,
             days=part.civil_day,
             grades=part.evidence_grade,
-            caps=caps,
+            caps_used=caps,
         )
-        if evaluated.usage is not None:
-            caps.remember(version.caps[0].key, evaluated.usage)
+        if evaluated.used_after is not None:
+            caps.remember(version.caps[0].key, evaluated.used_after)
         amount[rows] = evaluated.credited
         used_before[rows] = evaluated.used_before
         verdict[rows] = _verdicts(evaluated)

@@ -1,24 +1,39 @@
 """The one evaluator: live, estimate, re-assessment and the published cases all run it.
 
-Columns in, milligrams out, exact. A result is rounded down (towards minus infinity) once, at
-the end; below zero it credits zero. A cap is used up in the order of the columns, which is
-the order in which activities were recorded.
+Columns in, milligrams (or points) out, exact. A result is rounded down, towards minus
+infinity, once, at the end; below zero it credits zero. A cap is used up in the order of the
+columns, which is the order in which activities were recorded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.calculation.domain.methodology import Cap, Version
+from services.calculation.domain.columns import Columns
+from services.calculation.domain.exact import Act, assess_window
+from services.calculation.domain.explain import Step, Working, explain
+from services.calculation.domain.grouping import Groups, group, months_of
+from services.calculation.domain.methodology import Cap, Grade, Version
+from services.calculation.domain.refused import NOT_ELIGIBLE, OK, OUT_OF_RANGE
+
+__all__ = [
+    "ACTS_MAX", "NOT_ELIGIBLE", "OK", "OUT_OF_RANGE", "Act", "CapStore", "Evaluated",
+    "NothingUsed", "Step", "Usage", "Working", "assess_window", "evaluate", "explain",
+    "months_of", "refusal_of",
+]  # fmt: skip
+
+ACTS_MAX = 2**22
+"""Acts of one call: sums of so many amounts, each at most 2**40 + 1, stay inside int64."""
+SHARE = "$share"
+"""The name, which no file can write, that the grade's share has in a compiled result."""
 
 Ints = NDArray[np.int64]
-
-OK, OUT_OF_RANGE, NOT_ELIGIBLE = 0, 1, 2
 
 
 class CapStore(Protocol):
@@ -26,27 +41,7 @@ class CapStore(Protocol):
 
     def used_before(self, cap_key: str, accounts: Ints, windows: Ints) -> Ints:
         """What was used before, for each of these distinct (account, window) pairs."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How much of a cap is used after a run, for each distinct (account, window) of it."""
-
-    accounts: Ints
-    windows: Ints
-    used: Ints
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Results in the order given. `refused` is 0, 1 out of range or 2 not eligible (earns 0);
-    `used_before` is what earlier acts had used of the cap; `usage` is None without a cap."""
-
-    credited: Ints
-    uncapped: Ints
-    refused: NDArray[np.int8]
-    used_before: Ints
-    usage: Usage | None
+        ...
 
 
 class NothingUsed:
@@ -57,154 +52,209 @@ class NothingUsed:
         return np.zeros(len(accounts), np.int64)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What of a cap is used after a call, for each distinct (account, window) of it."""
+
+    accounts: Ints
+    windows: Ints
+    used: Ints
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Results in the order given, in mg or points.
+
+    `refused` is OK, OUT_OF_RANGE or NOT_ELIGIBLE (such acts earn 0). `used_before` is what the
+    window had used when the act came: all `explain` needs besides the act. `used_after` is
+    None without a cap over a window.
+    """
+
+    credited: Ints
+    uncapped: Ints
+    used_before: Ints
+    refused: NDArray[np.int8]
+    used_after: Usage | None
+
+
 def evaluate(
     version: Version,
     measures: Mapping[str, Ints],
     *,
     accounts: Ints,
     days: Ints,
-    grades: Ints,
-    caps: CapStore,
+    grades: Ints | None = None,
+    caps_used: CapStore,
+    trace: bool = True,
 ) -> Evaluated:
-    """What each act earns under `version`, in mg or points, in the order given.
+    """What each act earns under `version`, in record order.
 
-    `measures` holds a column for each declared measure; all arrays have one length. `days`
-    are civil days since 1970-01-01, `grades` evidence grades 1 to 3.
+    `measures` has a column of whole numbers for each declared measure (others are not read);
+    all columns have one length of at most ACTS_MAX. `days` are civil days since 1970-01-01;
+    `grades` are evidence grades 1 to 3, by default all 1. ValueError for columns that do not fit.
+    Without `trace`, `used_before` is left zero: for totals that nobody will ask to explain.
     """
-    refused = _refused(version, measures)
-    uncapped = _results(version, measures, grades, refused)
-    if not version.caps:
-        return Evaluated(uncapped, uncapped, refused, np.zeros(len(days), np.int64), None)
+    accounts, days = np.asarray(accounts, np.int64), np.asarray(days, np.int64)
+    columns = _columns(version, measures, accounts, days)
+    refused = refusal_of(version, columns, grades)
+    uncapped = _results(version, columns, grades, refused)
+    unused: Ints = np.zeros(len(accounts), np.int64)
+    if not version.caps or not len(accounts):
+        return Evaluated(uncapped, uncapped, unused, refused, None)
     cap = version.caps[0]
-    windows = days if cap.window == "day" else months_of(days)
-    asked = _asked(cap, measures, uncapped, refused)
-    groups = _Groups(accounts, windows)
-    before, granted, usage = groups.spend(cap, asked, caps)
-    if cap.of == "result":
-        credited = granted
-    elif cap.of == "count":
-        credited = np.where(granted > 0, uncapped, 0)
-    else:
-        credited = _results(version, {**measures, cap.of: granted}, grades, refused)
-    return Evaluated(credited, uncapped, refused, before, usage)
+    asked = _asked(cap, columns, uncapped)
+    if cap.window == "act":
+        granted = np.minimum(asked, cap.amount)
+        credited = _credited(version, cap, columns, grades, uncapped, asked, granted)
+        return Evaluated(credited, uncapped, unused, refused, None)
+    groups = group(accounts, days if cap.window == "day" else months_of(days))
+    before, granted, after = _spend(cap, asked, groups, caps_used)
+    used_after = Usage(groups.accounts, groups.windows, after)
+    if groups.order is not None:
+        granted = _scattered(granted, groups.order)
+        before = _scattered(before, groups.order) if trace else before
+    credited = _credited(version, cap, columns, grades, uncapped, asked, granted)
+    return Evaluated(credited, uncapped, before if trace else unused, refused, used_after)
 
 
-def one(
-    version: Version, measures: Mapping[str, int], *, grade: int = 1, used: int = 0
-) -> Evaluated:
-    """The same for a single act of which the window had used `used` before; length-1 results."""
-
-    class Used:
-        def used_before(self, cap_key: str, accounts: Ints, windows: Ints) -> Ints:
-            return np.array([used], np.int64)
-
-    columns = {m.name: np.array([measures.get(m.name, 0)], np.int64) for m in version.measures}
-    here = np.array([version.effective_day], np.int64)
-    return evaluate(
-        version, columns, accounts=here, days=here, grades=np.array([grade]), caps=Used()
-    )
-
-
-def months_of(days: Ints) -> Ints:
-    """The month of each civil day, as year * 12 + month - 1."""
-    return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) + 1970 * 12
-
-
-def _refused(version: Version, measures: Mapping[str, Ints]) -> NDArray[np.int8]:
-    size = len(next(iter(measures.values())))
+def refusal_of(
+    version: Version, measures: Mapping[str, Ints], grades: Ints | None = None
+) -> NDArray[np.int8]:
+    """OK, OUT_OF_RANGE or NOT_ELIGIBLE for each act; the range is judged first."""
+    size = len(measures[version.measures[0].name])
     refused = np.zeros(size, np.int8)
+    if not size:
+        return refused
     for measure in version.measures:
         column = measures[measure.name]
-        if size and (column.min() < measure.min or column.max() > measure.max):
+        if column.min() < measure.min or column.max() > measure.max:
             refused[(column < measure.min) | (column > measure.max)] = OUT_OF_RANGE
-    for condition in version.conditions:
-        met = condition.formula.numerators(_within(version, measures, refused))
-        refused[(refused == OK) & ~met.astype(bool)] = NOT_ELIGIBLE
+    if version.conditions:
+        inside = _inside(version, measures, refused)
+        for condition in version.conditions:
+            met = condition.formula.wholes(inside).astype(np.bool_)
+            refused[(refused == OK) & ~met] = NOT_ELIGIBLE
+    if version.grades and grades is not None:
+        accepted = np.isin(grades, list(version.grades))
+        refused[(refused == OK) & ~accepted] = NOT_ELIGIBLE
+    elif version.grades and 1 not in version.grades:
+        refused[refused == OK] = NOT_ELIGIBLE
     return refused
 
 
-def _within(
-    version: Version, measures: Mapping[str, Ints], refused: NDArray[np.int8]
-) -> Mapping[str, Ints]:
-    """The measures with those of refused acts replaced by ones inside the proved bounds."""
-    if not refused.any():
-        return measures
-    return {
-        measure.name: np.where(refused == OUT_OF_RANGE, measure.min, measures[measure.name])
-        for measure in version.measures
-    }
+def _columns(
+    version: Version, measures: Mapping[str, Ints], accounts: Ints, days: Ints
+) -> dict[str, Ints]:
+    columns = {}
+    for measure in version.measures:
+        if measure.name not in measures:
+            raise ValueError(f"{version.name} needs the measure {measure.name}; give its column")
+        columns[measure.name] = np.asarray(measures[measure.name], np.int64)
+    sizes = {len(accounts), len(days), *map(len, columns.values())}
+    if len(sizes) != 1 or max(sizes) > ACTS_MAX:
+        raise ValueError(f"columns have lengths {sorted(sizes)}; give one length up to {ACTS_MAX}")
+    return columns
+
+
+def _inside(version: Version, columns: Mapping[str, Ints], refused: NDArray[np.int8]) -> Columns:
+    """The columns with refused acts moved into the ranges for which bounds were proved."""
+    out = refused == OUT_OF_RANGE
+    if not out.any():
+        return columns
+    return {m.name: np.where(out, m.min, columns[m.name]) for m in version.measures}
 
 
 def _results(
-    version: Version, measures: Mapping[str, Ints], grades: Ints, refused: NDArray[np.int8]
+    version: Version, columns: Mapping[str, Ints], grades: Ints | None, refused: NDArray[np.int8]
 ) -> Ints:
-    """Floor of the formula for each act, before caps; zero where refused or below zero."""
-    formula = version.formula
-    value: Any = formula.numerators(_within(version, measures, refused))
-    denominator = formula.denominator
-    shares = {grade: share for grade, share in version.grades.items() if share != 1}
-    if shares:
-        value = value.astype(object)
-        for grade, share in shares.items():
-            rows = grades == grade
-            value[rows] = value[rows] * share.numerator // share.denominator
-            # Floor of a floor is the floor of the whole: only the last division rounds more.
-    result = value // denominator if denominator != 1 else value
-    result = np.asarray(result).astype(np.int64)
-    if formula.low < 0:
-        np.maximum(result, 0, out=result)
-    if refused.any():
-        result = np.where(refused == OK, result, 0)
-    return result
+    """The floor of the result of each act, before caps; zero where refused or below zero."""
+    any_refused = bool(refused.any())
+    inside = _inside(version, columns, refused) if any_refused else columns
+    if SHARE in version.result.names:
+        inside = {**inside, SHARE: _shares(version, grades, len(refused))}
+    results = version.result.floors(inside)
+    if version.result.low < 0:
+        np.maximum(results, 0, out=results)
+    if any_refused:
+        results[refused != OK] = 0
+    return results
 
 
-def _asked(
-    cap: Cap, measures: Mapping[str, Ints], uncapped: Ints, refused: NDArray[np.int8]
-) -> Ints:
-    """What each act asks of the cap; an act that earns nothing asks for nothing."""
+def _shares(version: Version, grades: Ints | None, size: int) -> Ints:
+    """The share of each act's grade in the unit that the result was compiled for."""
+    table = np.zeros(4, np.int64)
+    denominator = share_denominator(version.grades)
+    for code, grade in version.grades.items():
+        table[code] = int(grade.share * denominator)
+    return np.full(size, table[1]) if grades is None else table[np.clip(grades, 0, 3)]
+
+
+def share_denominator(grades: Mapping[int, Grade]) -> int:
+    """The common denominator of the shares of all grades."""
+    return math.lcm(*(grade.share.denominator for grade in grades.values()))
+
+
+def _asked(cap: Cap, columns: Mapping[str, Ints], uncapped: Ints) -> Ints:
+    """What each act asks of the cap; an act that would earn nothing asks for nothing."""
+    earns = uncapped > 0
     if cap.of == "result":
-        return uncapped
+        return np.minimum(uncapped, cap.amount)
     if cap.of == "count":
-        return (uncapped > 0).astype(np.int64)
-    column = measures[cap.of]
-    return np.where(refused == OK, column, 0) if refused.any() else column
+        return earns.view(np.int8).astype(np.int64)
+    # One more than the amount is as much too much as any greater number, and cannot overflow.
+    return np.minimum(columns[cap.of], cap.amount + 1) * earns
 
 
-class _Groups:
-    """Acts grouped by (account, window), in record order within each."""
+def _spend(cap: Cap, asked: Ints, groups: Groups, store: CapStore) -> tuple[Ints, Ints, Ints]:
+    """Used before each act, granted to it (both in group order), and used after each group.
 
-    def __init__(self, accounts: Ints, windows: Ints) -> None:
-        one_window = len(windows) == 0 or windows.min() == windows.max()
-        self._order = (
-            np.argsort(accounts, kind="stable") if one_window else np.lexsort((accounts, windows))
-        )
-        ordered = accounts[self._order]
-        begins = np.empty(len(ordered), np.bool_)
-        begins[:1] = True
-        np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-        if not one_window:
-            ordered_windows = windows[self._order]
-            begins[1:] |= ordered_windows[1:] != ordered_windows[:-1]
-        self._starts = np.flatnonzero(begins)
-        self.accounts = ordered[self._starts]
-        self.windows = windows[self._order[self._starts]]
-        self._group = np.cumsum(begins) - 1
+    After an act min(amount, used at the start + all asked so far) is used. A window that had
+    used more than the amount (it was greater on another day) stays as it is.
+    """
+    start = np.asarray(store.used_before(cap.key, groups.accounts, groups.windows), np.int64)
+    ceiling: int | Ints = cap.amount
+    if start.max() > cap.amount:
+        ceiling = np.maximum(start, cap.amount)
+    if groups.order is None:
+        after = np.minimum(start + asked, ceiling)
+        return start, after - start, after
+    asked = asked[groups.order]
+    after = np.cumsum(asked)
+    before = after - asked
+    offset = np.repeat(start - before[groups.starts], groups.lengths)
+    if isinstance(ceiling, np.ndarray):
+        ceiling = np.repeat(ceiling, groups.lengths)
+    for column in (before, after):
+        np.add(column, offset, out=column)
+        np.minimum(column, ceiling, out=column)
+    return before, after - before, after[groups.starts + groups.lengths - 1]
 
-    def spend(self, cap: Cap, asked: Ints, store: CapStore) -> tuple[Ints, Ints, Usage]:
-        """Used before and granted, for each act in its own order, and usage afterwards.
 
-        What is used after an act is min(limit, used at the start + all asked so far).
-        """
-        used = store.used_before(cap.key, self.accounts, self.windows)
-        ordered = asked[self._order]
-        total = np.cumsum(ordered)
-        base = total[self._starts] - ordered[self._starts] - used
-        total -= base[self._group]
-        limit = max(cap.amount, 0)
-        after = np.minimum(total, np.maximum(limit, used)[self._group])
-        earlier = np.minimum(total - ordered, np.maximum(limit, used)[self._group])
-        before, granted = np.empty_like(asked), np.empty_like(asked)
-        before[self._order] = earlier
-        granted[self._order] = np.minimum(after, limit) - np.minimum(earlier, limit)
-        ends = np.append(self._starts[1:], len(ordered)) - 1
-        return before, granted, Usage(self.accounts, self.windows, after[ends])
+def _credited(
+    version: Version,
+    cap: Cap,
+    columns: Mapping[str, Ints],
+    grades: Ints | None,
+    uncapped: Ints,
+    asked: Ints,
+    granted: Ints,
+) -> Ints:
+    """What is credited when `granted` of `asked` may be used."""
+    if cap.of == "result":
+        return granted
+    if cap.of == "count":
+        return uncapped * granted
+    cut = np.flatnonzero(granted < asked)
+    credited = uncapped.copy()
+    if len(cut):
+        rows = {name: column[cut] for name, column in columns.items()} | {cap.of: granted[cut]}
+        some = grades if grades is None else grades[cut]
+        results = _results(version, rows, some, np.zeros(len(cut), np.int8))
+        credited[cut] = np.minimum(np.where(granted[cut] > 0, results, 0), uncapped[cut])
+    return credited
+
+
+def _scattered(column: Ints, order: NDArray[np.intp]) -> Ints:
+    out = np.empty_like(column)
+    out[order] = column
+    return out

@@ -1,16 +1,14 @@
-"""Formulas: a loop-free subset of Python's expressions, compiled to exact integer columns.
+"""Formulas compiled to exact integer columns.
 
-Allowed are names of measures and factors, decimal numbers, + - * /, division by constants,
-min, max, comparisons, and `a if condition else b`. A compiled formula computes numerators
-over one known denominator; bounds proved from the measures' ranges say whether 64 bits hold
-every step, and Python's own integers are used where they do not. No float occurs.
+The value of every part is `whole numbers x one exact fraction` (its scale). Constants live in
+the scale, so multiplying by a factor costs no pass over the data. Ends of the whole numbers
+are proved from the accepted ranges of the measures; where 64 bits cannot be proved to hold
+every step, the same code runs on Python's integers. No float occurs.
 """
 
 from __future__ import annotations
 
-import ast
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,284 +17,266 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.calculation.domain.units import NUMBER, Unit, UnitMismatch
+from services.calculation.domain.columns import Column, Columns, Run, joined, multiplied, where
+from services.calculation.domain.parse import (
+    Binary,
+    Choice,
+    Comparison,
+    Extreme,
+    FormulaInvalid,
+    Name,
+    Negative,
+    Node,
+    Number,
+)
+from services.calculation.domain.units import NUMBER, TRUTH, Unit
 
-LENGTH_MAX = 500
-NODES_MAX = 100
-_NUMBER = re.compile(r"\d{1,18}(\.\d{1,18})?")
-_INT64_MAX = 2**62  # one bit spare, so that a sum of two proved values is safe too
-
-Column = NDArray[Any]
-Columns = Mapping[str, Column]
-
-
-class FormulaInvalid(Exception):
-    """A formula breaks a rule at a line and column (both from 1) of its text."""
-
-    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
-        super().__init__(message)
-        self.message, self.line, self.column = message, line, column
-
-
-@dataclass(frozen=True)
-class Name:
-    """What a formula may name: a measure (`low` to `high`) or a factor (`low` == `high`)."""
-
-    unit: Unit
-    low: Fraction
-    high: Fraction
-    constant: bool
+INT64_MAX = 2**63 - 1
+_COMPARE: dict[str, Any] = {
+    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A compiled node: numerators over `denominator`, all between `low` and `high`."""
+class Quantity:
+    """What a name stands for: a constant `value`, or whole numbers `low`..`high` of `scale`."""
 
-    run: Callable[[Columns], Any]
-    denominator: int
-    low: int
-    high: int
     unit: Unit
-    constant: Fraction | None = None
-
-    def over(self, denominator: int) -> _Part:
-        """The same value over a multiple of its denominator."""
-        times = denominator // self.denominator
-        if times == 1:
-            return self
-        run = self.run
-        return _Part(
-            lambda columns: run(columns) * times,
-            denominator, self.low * times, self.high * times, self.unit, self.constant,
-        )  # fmt: skip
+    scale: Fraction
+    low: int = 0
+    high: int = 0
+    value: Fraction | None = None
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A compiled formula. `numerators(columns) / denominator` is its exact value."""
+    """A compiled formula: its exact value is `wholes(columns) * scale`, within low..high."""
 
-    text: str
     unit: Unit
-    denominator: int
+    scale: Fraction
     low: Fraction
     high: Fraction
     names: frozenset[str]
     fits_int64: bool
-    _run: Callable[[Columns], Any]
+    _run: Run
 
-    def numerators(self, columns: Columns) -> Column:
-        """Numerators for each element of the measures' columns (int64, one length)."""
-        size = len(next(iter(columns.values())))
+    def wholes(self, columns: Columns) -> Column:
+        """The whole numbers (or truths) for columns of int64 inside their proved ranges."""
         if not self.fits_int64:
-            columns = {name: column.astype(object) for name, column in columns.items()}
-        value = self._run(columns)
-        return value if isinstance(value, np.ndarray) else np.full(size, value)
+            columns = {name: columns[name].astype(object) for name in self.names & columns.keys()}
+        return self._run(columns)
+
+    def floors(self, columns: Columns) -> NDArray[np.int64]:
+        """The value rounded towards minus infinity; low and high must lie inside int64."""
+        out = self._run_owned(columns)
+        if self.scale.numerator != 1:
+            np.multiply(out, self.scale.numerator, out=out)
+        if self.scale.denominator != 1:
+            np.floor_divide(out, self.scale.denominator, out=out)
+        return out.astype(np.int64, copy=False)
+
+    def _run_owned(self, columns: Columns) -> Column:
+        out = self.wholes(columns)
+        # A bare measure is the caller's own array: what is changed in place must be a copy.
+        return out.copy() if any(out is column for column in columns.values()) else out
 
 
-def compile_formula(text: str, names: Mapping[str, Name]) -> Formula:
-    """Compiles `text` over `names`; raises FormulaInvalid with line and column."""
-    if len(text) > LENGTH_MAX:
-        raise FormulaInvalid(f"the formula has {len(text)} characters and may have {LENGTH_MAX}")
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line, column = getattr(error, "lineno", 1) or 1, getattr(error, "offset", 1) or 1
-        raise FormulaInvalid("this is no expression", line, column) from error
-    nodes = sum(1 for _ in ast.walk(tree))
-    if nodes > NODES_MAX * 2:
-        raise FormulaInvalid(f"the formula has {nodes} parts and may have {NODES_MAX * 2}")
-    compiler = _Compiler(text.strip(), names)
-    part = compiler.compile(tree.body)
+@dataclass(frozen=True)
+class _Part:
+    """A compiled node. A constant has `value` and no `run`; `fresh` arrays may be overwritten."""
+
+    unit: Unit
+    scale: Fraction
+    low: int
+    high: int
+    run: Run | None = None
+    fresh: bool = False
+    value: Fraction | None = None
+
+
+def compile_formula(tree: Node, quantities: Mapping[str, Quantity]) -> Formula:
+    """Compiles a tree over known names; raises FormulaInvalid with line and column."""
+    compiler = _Compiler(quantities)
+    part = compiler.compile(tree)
+    if part.run is None:
+        raise FormulaInvalid("the formula reads no measure; multiply by one, such as count", 1, 1)
+    last = max(abs(part.low), abs(part.high)) * abs(part.scale.numerator)
+    ends = (part.low * part.scale, part.high * part.scale)
     return Formula(
-        text=text.strip(),
         unit=part.unit,
-        denominator=part.denominator,
-        low=Fraction(part.low, part.denominator),
-        high=Fraction(part.high, part.denominator),
+        scale=part.scale,
+        low=min(ends),
+        high=max(ends),
         names=frozenset(compiler.used),
-        fits_int64=compiler.largest < _INT64_MAX,
+        fits_int64=max(compiler.largest, last, part.scale.denominator) <= INT64_MAX,
         _run=part.run,
     )
 
 
 class _Compiler:
-    def __init__(self, text: str, names: Mapping[str, Name]) -> None:
-        self._text = text
-        self._names = names
+    def __init__(self, quantities: Mapping[str, Quantity]) -> None:
+        self._quantities = quantities
         self.used: set[str] = set()
         self.largest = 0
 
-    def compile(self, node: ast.expr) -> _Part:
-        try:
-            part = self._dispatch(node)
-        except UnitMismatch as error:
-            raise self._fault(node, str(error)) from error
-        self.largest = max(self.largest, abs(part.low), abs(part.high), part.denominator)
+    def compile(self, node: Node) -> _Part:
+        part = self._dispatch(node)
+        if part.run is not None:
+            self.largest = max(self.largest, abs(part.low), abs(part.high))
         return part
 
-    def _dispatch(self, node: ast.expr) -> _Part:
+    def _dispatch(self, node: Node) -> _Part:
         match node:
-            case ast.Constant():
-                return self._number(node)
-            case ast.Name():
+            case Number():
+                return _constant(node.value, NUMBER)
+            case Name():
                 return self._name(node)
-            case ast.UnaryOp(op=ast.USub()):
-                return _negated(self.compile(node.operand))
-            case ast.BinOp():
-                return self._arithmetic(node)
-            case ast.Call(
-                func=ast.Name(id="min" | "max" as which), args=[first, second], keywords=[]
-            ):
-                return self._extreme(which, self.compile(first), self.compile(second))
-            case ast.IfExp():
-                return self._choice(node)
-            case ast.Compare():
-                return self._comparison(node)
-        raise self._fault(
-            node, f"{type(node).__name__} is not part of the language; it has names, numbers, "
-            "+ - * /, min, max, comparisons and `a if condition else b`"
-        )  # fmt: skip
+            case Negative():
+                return _times(self.compile(node.value), _constant(Fraction(-1), NUMBER))
+            case Binary() | Extreme():
+                return self._binary(node) if isinstance(node, Binary) else self._extreme(node)
+            case Choice() | Comparison():
+                return self._choice(node) if isinstance(node, Choice) else self._comparison(node)
 
-    def _number(self, node: ast.Constant) -> _Part:
-        text = ast.get_source_segment(self._text, node) or ""
-        if not _NUMBER.fullmatch(text):
-            raise self._fault(node, f"{text[:32]!r} is no decimal number such as 12 or 0.5")
-        return _constant(Fraction(text), NUMBER)
-
-    def _name(self, node: ast.Name) -> _Part:
-        name = node.id
-        known = self._names.get(name)
+    def _name(self, node: Name) -> _Part:
+        name, known = node.name, self._quantities.get(node.name)
         if known is None:
-            raise self._fault(node, f"{name!r} is neither a measure nor a factor of this version")
+            names = ", ".join(sorted(self._quantities))
+            raise _fault(node, f"{name!r} is not declared; declare it or use one of {names}")
         self.used.add(name)
-        if known.constant:
-            return _constant(known.low, known.unit)
-        return _Part(lambda columns: columns[name], 1, int(known.low), int(known.high), known.unit)
+        if known.value is not None:
+            return _constant(known.value, known.unit)
+        return _Part(known.unit, known.scale, known.low, known.high, lambda columns: columns[name])
 
-    def _arithmetic(self, node: ast.BinOp) -> _Part:
+    def _binary(self, node: Binary) -> _Part:
         left, right = self.compile(node.left), self.compile(node.right)
-        match node.op:
-            case ast.Add():
-                return self._sum(left, right)
-            case ast.Sub():
-                return self._sum(left, _negated(right))
-            case ast.Mult():
-                return self._product(left, right)
-            case ast.Div():
-                if right.constant is None:
-                    raise self._fault(node.right, "only a constant may stand below the line")
-                if right.constant == 0:
-                    raise self._fault(node.right, "this divides by zero")
-                inverse = _constant(1 / right.constant, NUMBER / right.unit)
-                return self._product(left, inverse)
-        raise self._fault(
-            node, f"{type(node.op).__name__} is not part of the language; use + - * /"
-        )
+        if node.op == "/":
+            if right.value is None:
+                raise _fault(node.right, "only a constant may divide; move measures above the line")
+            if right.value == 0:
+                raise _fault(node.right, "this divides by zero")
+            return _times(left, _constant(1 / right.value, NUMBER / right.unit))
+        if node.op == "*":
+            return _times(left, right)
+        if node.op == "-":
+            right = _times(right, _constant(Fraction(-1), NUMBER))
+        if left.value is not None and right.value is not None:
+            left, right = _alike(node, left, right)
+            return _constant(_value(left) + _value(right), left.unit)
+        left, right = self._aligned(node, left, right)
+        ends = (left.low + right.low, left.high + right.high)
+        return _joined(np.add, left, right, ends)
 
-    def _sum(self, left: _Part, right: _Part) -> _Part:
-        left, right = self._alike(left, right)
-        a, b = left.run, right.run
-        constant = _both(left, right, lambda x, y: x + y)
-        return _Part(
-            lambda columns: a(columns) + b(columns),
-            left.denominator, left.low + right.low, left.high + right.high, left.unit, constant,
-        )  # fmt: skip
+    def _extreme(self, node: Extreme) -> _Part:
+        left, right = self.compile(node.left), self.compile(node.right)
+        ufunc, pick = (np.minimum, min) if node.which == "min" else (np.maximum, max)
+        if left.value is not None and right.value is not None:
+            left, right = _alike(node, left, right)
+            return _constant(pick(_value(left), _value(right)), left.unit)
+        left, right = self._aligned(node, left, right)
+        return _joined(ufunc, left, right, (pick(left.low, right.low), pick(left.high, right.high)))
 
-    def _product(self, left: _Part, right: _Part) -> _Part:
-        constant = _both(left, right, lambda x, y: x * y)
-        if constant is not None:
-            return _constant(constant, left.unit * right.unit)
-        a, b = left.run, right.run
-        corners = [x * y for x in (left.low, left.high) for y in (right.low, right.high)]
-        low, high, denominator = min(corners), max(corners), left.denominator * right.denominator
-        unit = left.unit * right.unit
-        for one, many in ((left, right), (right, left)):
-            if one.constant is not None and denominator > 1:
-                # Cancel what factor and denominator share: 467/10 per metre stays 467/10.
-                top = one.constant.numerator
-                shared = math.gcd(top, many.denominator)
-                times, run = top // shared, many.run
-                denominator = one.constant.denominator * (many.denominator // shared)
-                ends = [many.low * times, many.high * times]
-                if times == 1:
-                    return _Part(run, denominator, min(ends), max(ends), unit)
-                return _Part(
-                    lambda columns: run(columns) * times, denominator, min(ends), max(ends), unit
-                )
-        return _Part(lambda columns: a(columns) * b(columns), denominator, low, high, unit)
-
-    def _extreme(self, which: str, left: _Part, right: _Part) -> _Part:
-        left, right = self._alike(left, right)
-        a, b = left.run, right.run
-        choose, pick = (np.minimum, min) if which == "min" else (np.maximum, max)
-        return _Part(
-            lambda columns: choose(a(columns), b(columns)),
-            left.denominator,
-            pick(left.low, right.low),
-            pick(left.high, right.high),
-            left.unit,
-            _both(left, right, pick),
-        )
-
-    def _choice(self, node: ast.IfExp) -> _Part:
-        if not isinstance(node.test, ast.Compare):
-            raise self._fault(node.test, "a condition compares two values")
+    def _choice(self, node: Choice) -> _Part:
         test = self.compile(node.test)
-        left, right = self._alike(self.compile(node.body), self.compile(node.orelse))
-        when, a, b = test.run, left.run, right.run
+        left, right = self._aligned(node, self.compile(node.yes), self.compile(node.no))
+        when, yes, no = test.run, _operand(left), _operand(right)
+        assert when is not None
         return _Part(
-            lambda columns: np.where(when(columns), a(columns), b(columns)),
-            left.denominator, min(left.low, right.low), max(left.high, right.high), left.unit,
+            left.unit, left.scale, min(left.low, right.low), max(left.high, right.high),
+            lambda columns: where(when(columns), yes(columns), no(columns)), fresh=True,
         )  # fmt: skip
 
-    def _comparison(self, node: ast.Compare) -> _Part:
-        compare: Any = {
-            ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater,
-            ast.GtE: np.greater_equal, ast.Eq: np.equal,
-        }.get(type(node.ops[0]))  # fmt: skip
-        if compare is None or len(node.ops) != 1:
-            raise self._fault(node, "a comparison is one of < <= > >= == between two values")
-        left, right = self._alike(self.compile(node.left), self.compile(node.comparators[0]))
-        a, b = left.run, right.run
-        return _Part(lambda columns: compare(a(columns), b(columns)), 1, 0, 1, _TRUTH)
+    def _comparison(self, node: Comparison) -> _Part:
+        left, right = self._aligned(node, self.compile(node.left), self.compile(node.right))
+        outcomes = {
+            bool(_COMPARE[node.op](one, other))
+            for one, other in ((left.low, right.high), (left.high, right.low))
+        }
+        single = left.low == left.high and right.low == right.high
+        if len(outcomes) == 1 and (node.op != "==" or single or not _meet(left, right)):
+            raise _fault(node, f"this is always {outcomes.pop()} in the accepted ranges; remove it")
+        compare, a, b = _COMPARE[node.op], _operand(left), _operand(right)
+        return _Part(
+            TRUTH, Fraction(1), 0, 1, lambda columns: compare(a(columns), b(columns)), fresh=True
+        )
 
-    def _alike(self, left: _Part, right: _Part) -> tuple[_Part, _Part]:
-        if left.unit != right.unit or left.unit == _TRUTH:
-            raise UnitMismatch(f"{left.unit} and {right.unit} do not go together")
-        denominator = math.lcm(left.denominator, right.denominator)
-        left, right = left.over(denominator), right.over(denominator)
+    def _aligned(self, node: Node, left: _Part, right: _Part) -> tuple[_Part, _Part]:
+        """Both over one positive scale, the greatest that keeps them whole numbers."""
+        left, right = _alike(node, left, right)
+        one, other = _reach(left), _reach(right)
+        scale = Fraction(
+            math.gcd(one.numerator * other.denominator, other.numerator * one.denominator),
+            one.denominator * other.denominator,
+        ) or Fraction(1)
+        left, right = _over(left, scale), _over(right, scale)
         self.largest = max(self.largest, *map(abs, (left.low, left.high, right.low, right.high)))
         return left, right
 
-    def _fault(self, node: ast.expr, message: str) -> FormulaInvalid:
-        return FormulaInvalid(message, node.lineno, node.col_offset + 1)
-
-
-_TRUTH = Unit((("truth", 1),))
-
-
-def is_condition(formula: Formula) -> bool:
-    """Whether the formula is a comparison and nothing else."""
-    return formula.unit == _TRUTH
-
 
 def _constant(value: Fraction, unit: Unit) -> _Part:
-    top = value.numerator
-    return _Part(lambda _: top, value.denominator, top, top, unit, value)
+    return _Part(unit, Fraction(1), 0, 0, value=value)
 
 
-def _negated(part: _Part) -> _Part:
-    run, constant = part.run, part.constant
-    return _Part(
-        lambda columns: -run(columns),
-        part.denominator, -part.high, -part.low, part.unit,
-        None if constant is None else -constant,
-    )  # fmt: skip
+def _times(left: _Part, right: _Part) -> _Part:
+    unit, scale = left.unit * right.unit, left.scale * right.scale
+    if left.value is not None and right.value is not None:
+        return _constant(left.value * right.value, unit)
+    for many, one in ((left, right), (right, left)):
+        if one.value is not None:
+            if one.value == 0:
+                return _constant(Fraction(0), unit)
+            ends = many.low, many.high
+            return _Part(unit, many.scale * one.value, *ends, many.run, many.fresh)
+    corners = [x * y for x in (left.low, left.high) for y in (right.low, right.high)]
+    joined = _joined(np.multiply, left, right, (min(corners), max(corners)))
+    return _Part(unit, scale, joined.low, joined.high, joined.run, fresh=True)
 
 
-def _both(
-    left: _Part, right: _Part, combine: Callable[[Fraction, Fraction], Fraction]
-) -> Fraction | None:
-    if left.constant is None or right.constant is None:
-        return None
-    return combine(left.constant, right.constant)
+def _alike(node: Node, left: _Part, right: _Part) -> tuple[_Part, _Part]:
+    # A bare 0 is a zero of any unit, as in max(x, 0).
+    if left.value == 0 and left.unit == NUMBER:
+        left = _constant(Fraction(0), right.unit)
+    if right.value == 0 and right.unit == NUMBER:
+        right = _constant(Fraction(0), left.unit)
+    if left.unit != right.unit:
+        raise _fault(node, f"{left.unit} and {right.unit} do not go together; give both one unit")
+    return left, right
+
+
+def _value(part: _Part) -> Fraction:
+    assert part.value is not None
+    return part.value
+
+
+def _reach(part: _Part) -> Fraction:
+    return abs(part.scale if part.value is None else part.value)
+
+
+def _over(part: _Part, scale: Fraction) -> _Part:
+    if part.value is not None:
+        whole = int(part.value / scale)
+        return _Part(part.unit, scale, whole, whole, value=part.value)
+    times, run = int(part.scale / scale), part.run
+    if times == 1:
+        return part
+    ends = sorted((part.low * times, part.high * times))
+    assert run is not None
+    return _Part(part.unit, scale, ends[0], ends[1], multiplied(run, times, part.fresh), True)
+
+
+def _operand(part: _Part) -> Callable[[Columns], Any]:
+    whole = part.low
+    return part.run if part.run is not None else lambda _: whole
+
+
+def _joined(ufunc: Any, left: _Part, right: _Part, ends: tuple[int, int]) -> _Part:
+    run = joined(ufunc, _operand(left), _operand(right), left.fresh, right.fresh)
+    return _Part(left.unit, left.scale, *ends, run, fresh=True)
+
+
+def _meet(left: _Part, right: _Part) -> bool:
+    return left.low <= right.high and right.low <= left.high
+
+
+def _fault(node: Node, message: str) -> FormulaInvalid:
+    return FormulaInvalid(message, node.at.line, node.at.column)

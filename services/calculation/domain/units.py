@@ -1,8 +1,7 @@
 """Units of measures and factors: what may be multiplied, added, and called a reduction.
 
-Every unit is a power of base units times an exact scale. Base units are those of the
-measures themselves: metre, second, watt_hour, millilitre, count, fen, point, and milligram
-for mass, so that a formula over base units gives milligrams without a further step.
+A unit is a product of powers of dimensions; its text also has a size in base units. Base
+units are mg for mass, and metre, second, watt_hour, millilitre, count, fen, point.
 """
 
 from __future__ import annotations
@@ -10,32 +9,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-_KNOWN: dict[str, tuple[str, Fraction]] = {
-    "mg": ("mass", Fraction(1)),
-    "g": ("mass", Fraction(1000)),
-    "gram": ("mass", Fraction(1000)),
-    "kg": ("mass", Fraction(10**6)),
-    "t": ("mass", Fraction(10**9)),
-    "metre": ("length", Fraction(1)),
-    "km": ("length", Fraction(1000)),
-    "second": ("time", Fraction(1)),
-    "minute": ("time", Fraction(60)),
-    "hour": ("time", Fraction(3600)),
-    "watt_hour": ("energy", Fraction(1)),
-    "kWh": ("energy", Fraction(1000)),
-    "MWh": ("energy", Fraction(10**6)),
-    "millilitre": ("volume", Fraction(1)),
-    "L": ("volume", Fraction(1000)),
-    "count": ("count", Fraction(1)),
-    "fen": ("money", Fraction(1)),
-    "yuan": ("money", Fraction(100)),
-    "point": ("point", Fraction(1)),
-    "1": ("", Fraction(1)),
+_KNOWN: dict[str, tuple[str, int]] = {
+    "mg": ("mass", 1),
+    "g": ("mass", 10**3),
+    "gram": ("mass", 10**3),
+    "kg": ("mass", 10**6),
+    "t": ("mass", 10**9),
+    "metre": ("length", 1),
+    "km": ("length", 10**3),
+    "second": ("time", 1),
+    "minute": ("time", 60),
+    "hour": ("time", 3600),
+    "watt_hour": ("energy", 1),
+    "kWh": ("energy", 10**3),
+    "MWh": ("energy", 10**6),
+    "millilitre": ("volume", 1),
+    "litre": ("volume", 10**3),
+    "L": ("volume", 10**3),
+    "count": ("count", 1),
+    "fen": ("money", 1),
+    "yuan": ("money", 100),
+    "point": ("point", 1),
+    "1": ("", 1),
 }
+MEASURE_UNITS = ("metre", "gram", "watt_hour", "millilitre", "litre", "second", "count", "fen")
+"""Units that activities report whole numbers in."""
 
 
 class UnitMismatch(Exception):
-    """Two quantities do not go together; the text says which and how."""
+    """Two quantities do not go together; the text says which and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,26 @@ class Unit:
         return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)))
 
     def __str__(self) -> str:
-        return " ".join(f"{n}^{p}" if p != 1 else n for n, p in self.powers) or "a plain number"
+        if not self.powers:
+            return "a plain number"
+        return " * ".join(name if power == 1 else f"{name}^{power}" for name, power in self.powers)
 
 
 NUMBER = Unit()
 MASS = Unit((("mass", 1),))
 POINT = Unit((("point", 1),))
+TRUTH = Unit((("truth", 1),))
 
 
 def parse_unit(text: str) -> tuple[Unit, Fraction]:
-    """A unit such as "g/km" or "kg/kWh" and its size in base units; raises UnitMismatch."""
-    unit, scale = NUMBER, Fraction(1)
+    """A unit such as "g/km" and its size in base units (g/km is 1); raises UnitMismatch."""
+    unit, size = NUMBER, Fraction(1)
     for place, name in enumerate(text.split("/")):
         if name not in _KNOWN:
-            raise UnitMismatch(f"unit {name!r} is not known; use one of {', '.join(_KNOWN)}")
-        dimension, size = _KNOWN[name]
+            raise UnitMismatch(
+                f"unit {name!r} is not known; use {', '.join(_KNOWN)} or one / other"
+            )
+        dimension, own = _KNOWN[name]
         one = Unit(((dimension, 1),)) if dimension else NUMBER
-        unit, scale = (unit * one, scale * size) if place == 0 else (unit / one, scale / size)
-    return unit, scale
+        unit, size = (unit * one, size * own) if place == 0 else (unit / one, size / own)
+    return unit, size

@@ -19,9 +19,9 @@ from shared.refusal import FieldInvalid
 def read_assessment_name(name: str) -> tuple[int, int]:
     """Account number and activity position of accounts/{account}/assessments/{assessment}."""
     parts = name.split("/")
-    if len(parts) == 4 and parts[2] == "assessments" and parts[3].isascii():
-        if parts[3].isdigit() and 0 < int(parts[3]) < 1 << 62:
-            return account_id_of("/".join(parts[:2])), int(parts[3])
+    well_formed = len(parts) == 4 and parts[2] == "assessments" and len(parts[3]) < 19
+    if well_formed and parts[3].isascii() and parts[3].isdigit():
+        return account_id_of("/".join(parts[:2])), int(parts[3])
     raise FieldInvalid(
         "name",
         f"name is {name[:96]!r}; it must be accounts/{{account}}/assessments/{{position}} with "
@@ -102,7 +102,7 @@ def write_methodology(methodology: Methodology) -> methodology_pb.Methodology:
         name=f"methodologies/{methodology.id}",
         title_zh=methodology.title_zh,
         title_en=methodology.title_en,
-        document=methodology.document,
+        document=str(methodology.document),
         scenes=sorted(methodology.scenes),
         versions=[_version(version) for version in methodology.versions],
     )
@@ -119,7 +119,7 @@ def _version(version: Version) -> methodology_pb.MethodologyVersion:
         name=version.name,
         digest=version.digest,
         effective_date=write_day(version.effective_day),
-        formula=version.formula.text,
+        formula=version.formula_text,
         factors=factors,
         status=version.status,
         gas_scope=version.gas_scope,

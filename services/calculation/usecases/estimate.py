@@ -50,11 +50,11 @@ def estimate_reduction(estimate: Estimate, *, library: Library, programme: Progr
                 f"measures.{measure.name}",
                 f"{measure.name} is {value}; {version.name} takes {measure.min} to {measure.max}",
             )
-    working = explain(version, estimate.measures, grade=estimate.grade, used=0)
-    evaluated = working.evaluated
-    credited, uncapped = int(evaluated.credited[0]), int(evaluated.uncapped[0])
+    measures = dict.fromkeys(sorted(declared), 0) | dict(estimate.measures)
+    working = explain(version, measures, grade=estimate.grade, used_before=0)
+    credited, uncapped = working.credited, working.uncapped
     verdict = {OUT_OF_RANGE: Verdict.OUT_OF_RANGE, NOT_ELIGIBLE: Verdict.NOT_ELIGIBLE}.get(
-        int(evaluated.refused[0]), Verdict.CAPPED if credited < uncapped else Verdict.GRANTED
+        working.refused, Verdict.CAPPED if credited < uncapped else Verdict.GRANTED
     )
     return Shown(
         version=version,

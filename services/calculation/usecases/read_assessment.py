@@ -70,9 +70,9 @@ def read_assessment(
     if credit is not None:
         working = explain(
             credit.version,
-            measures,
+            {measure.name: measures.get(measure.name, 0) for measure in credit.version.measures},
             grade=int(acts.evidence_grade[0]),
-            used=int(assessed.cap_used_before[0]),
+            used_before=int(assessed.cap_used_before[0]),
         )
     shown = Shown(
         version=credit.version if credit else None,
@@ -82,7 +82,7 @@ def read_assessment(
         day=day,
         verdict=verdict,
         amount=amount,
-        uncapped=int(working.evaluated.uncapped[0]) if working else 0,
+        uncapped=working.uncapped if working else 0,
         cap_used_before=int(assessed.cap_used_before[0]),
         superseding=found.superseding,
         working=working if verdict != Verdict.WITHDRAWN else None,

@@ -52,6 +52,20 @@ class Consent:
         """Whether behaviour of that moment may be collected now."""
         return self.in_force(now) and self.cover_from_time <= occur_time
 
+    def says_as_much_as(self, other: Consent) -> bool:
+        """Whether `other`, granted later, would agree to the same as this one.
+
+        Each of the two may cover from its own grant on; that is the same choice.
+        """
+        from_grant = self.cover_from_time == self.grant_time
+        return (
+            (self.scope, self.notice_digest, self.expire_time)
+            == (other.scope, other.notice_digest, other.expire_time)
+        ) and (
+            other.cover_from_time == self.cover_from_time
+            or (from_grant and other.cover_from_time == other.grant_time)
+        )
+
     def revoked(self, now: datetime) -> Consent:
         """The same consent, taken back now; one taken back before stays as it was."""
         return self if self.revoke_time is not None else replace(self, revoke_time=now)

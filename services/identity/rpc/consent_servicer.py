@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from carbonaccount.identity.v1 import consent_service_pb2 as pb
@@ -11,23 +11,13 @@ from carbonaccount.identity.v1 import consent_service_pb2_grpc as pb_grpc
 from services.identity.domain.scopes import Scope
 from services.identity.rpc import messages
 from services.identity.storage.register import Register
-from services.identity.usecases.accounts import grant_consent, revoke_consent
+from services.identity.usecases.accounts import grant_consent, list_consents, revoke_consent
+from services.identity.usecases.check_consents import check_consents
 from shared.clock import ClockUs
 from shared.feed.watch import Signal
-from shared.ids import account_id_of, account_name, from_us
-from shared.refusal import (
-    AccountNotOpen,
-    ConsentMissing,
-    FieldInvalid,
-    Refusal,
-    ResourceNotFound,
-)
+from shared.ids import account_id_of, from_us
 from shared.rpc.paging import PageTokens, page_size_of
-from shared.rpc.status import to_status
 from shared.storage.engine import Database
-
-_OPEN = 1
-_UNKNOWN_ACCOUNT = 1 << 62  # no account has this number in practice; it is found nowhere
 
 
 class ConsentServicer(pb_grpc.ConsentServiceServicer):
@@ -37,15 +27,18 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
         self,
         *,
         database: Database,
+        reads: Database,
         scopes: Mapping[str, Scope],
-        page_tokens: PageTokens,
+        secret: bytes,
         signal: Signal,
         clock: ClockUs,
     ) -> None:
         self._database = database
+        self._reads = reads
         self._scopes = scopes
         self._by_code = {scope.code: scope for scope in scopes.values()}
-        self._page_tokens = page_tokens
+        self._secret = secret
+        self._page_tokens = PageTokens(secret)
         self._signal = signal
         self._clock = clock
 
@@ -62,11 +55,16 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
     ) -> pb.GrantConsentResponse:
         """Opens one scope."""
         account_id = account_id_of(request.parent, "parent")
-        asked = messages.read_request(request, "GrantConsent", self._clock())
+        asked = messages.read_request(request, "GrantConsent", self._secret)
         grant = messages.read_grant(request.consent)
         consent = await self._database.call(
             lambda c: grant_consent(
-                asked, account_id, grant, register=Register(c), scopes=self._scopes
+                asked,
+                account_id,
+                grant,
+                register=Register(c),
+                scopes=self._scopes,
+                clock=self._clock,
             )
         )
         self._signal.set()
@@ -81,8 +79,11 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
         account_id = account_id_of(request.parent, "parent")
         size = page_size_of(request.page_size)
         after = self._page_tokens.open(request.page_token, "ListConsents", request.parent)
-        consents = await self._database.call(lambda c: Register(c).read_consents(account_id))
-        page = [c for c in consents if after is None or c.number < after[0]]
+        page = await self._database.call(
+            lambda c: list_consents(
+                account_id, after[0] if after else None, size + 1, register=Register(c)
+            )
+        )
         token = ""
         if len(page) > size:
             page = page[:size]
@@ -98,9 +99,11 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
     ) -> pb.RevokeConsentResponse:
         """Closes one scope from now on."""
         account_id, number = messages.read_consent_name(request.name)
-        asked = messages.read_request(request, "RevokeConsent", self._clock())
+        asked = messages.read_request(request, "RevokeConsent", self._secret)
         consent = await self._database.call(
-            lambda c: revoke_consent(asked, account_id, number, register=Register(c))
+            lambda c: revoke_consent(
+                asked, account_id, number, register=Register(c), clock=self._clock
+            )
         )
         self._signal.set()
         return pb.RevokeConsentResponse(
@@ -111,53 +114,12 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
         self, request: pb.BatchCheckConsentsRequest, context: Any
     ) -> pb.BatchCheckConsentsResponse:
         """Whether each collection is covered now, in the order asked."""
-        asked = [self._read_check(check) for check in request.checks]
-        found = await self._database.call(
-            lambda c: Register(c).check(
-                [a for a, _, _ in asked], [s for _, s, _ in asked], [t for _, _, t in asked]
+        asked = [messages.read_check(check) for check in request.checks]
+        answers = await self._reads.call(
+            lambda c: check_consents(
+                asked, register=Register(c), scopes=self._scopes, clock=self._clock
             )
         )
         return pb.BatchCheckConsentsResponse(
-            answers=[
-                self._answer(check, asked[row], *found[row])
-                for row, check in enumerate(request.checks)
-            ]
+            answers=[messages.write_answer(answer) for answer in answers]
         )
-
-    def _read_check(self, check: pb.BatchCheckConsentsRequest.Check) -> tuple[int, int, int]:
-        try:
-            account_id = account_id_of(check.account, "account")
-        except FieldInvalid:
-            account_id = _UNKNOWN_ACCOUNT
-        scope = self._scopes.get(check.scope)
-        occur_us = check.occur_time.seconds * 1_000_000 + check.occur_time.nanos // 1000
-        return account_id, scope.code if scope else 0, max(0, min(occur_us, 2**52))
-
-    def _answer(
-        self,
-        check: pb.BatchCheckConsentsRequest.Check,
-        asked: Sequence[int],
-        state: int | None,
-        number: int | None,
-    ) -> pb.BatchCheckConsentsResponse.Answer:
-        if state == _OPEN and number is not None:
-            name = f"{account_name(asked[0])}/consents/{number}"
-            return pb.BatchCheckConsentsResponse.Answer(consent=name)
-        refusal: Refusal
-        if state is None:
-            refusal = ResourceNotFound(check.account[:64])
-        elif state != _OPEN:
-            refusal = AccountNotOpen(
-                f"{check.account} is not open", metadata={"account": check.account, "state": state}
-            )
-        else:
-            refusal = ConsentMissing(
-                f"no consent of {check.account} to {check.scope[:64]} is in force and covers that",
-                metadata={
-                    "account": check.account,
-                    "scene": "",
-                    "scope": check.scope[:64],
-                    "occur_time": check.occur_time.ToJsonString() if asked[2] else "",
-                },
-            )
-        return pb.BatchCheckConsentsResponse.Answer(refusal=to_status(refusal))

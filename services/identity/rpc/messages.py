@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
-from carbonaccount.identity.v1 import account_pb2, consent_pb2
+from carbonaccount.identity.v1 import account_pb2, consent_pb2, consent_service_pb2
 from carbonaccount.identity.v1 import account_service_pb2 as pb
 from carbonaccount.type.v1 import category_pb2
-from google.protobuf.message import Message
+from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.identity.domain.account import Account, Consent, Grant, State
+from services.identity.domain.digest import CONTENT, REQUEST, keyed_digest
 from services.identity.domain.scopes import Scope
 from services.identity.storage.register import Snapshot
 from services.identity.usecases.accounts import Request
+from services.identity.usecases.check_consents import Check
 from shared.ids import account_id_of, account_name, from_us, new_account_id
-from shared.refusal import FieldInvalid
+from shared.refusal import FieldInvalid, Refusal
 from shared.rpc.caller import caller
+from shared.rpc.status import to_status
 
-_REQUEST_ID_MAX = 36
+MOMENTS = (-62_135_596_800, 253_402_300_800)
+"""Seconds since the epoch of the first moment of the year 1, and of the year 10000."""
 
 
-def read_request(message: Any, method: str, now_us: int) -> Request:
-    """Who asks what and when; the request id is the caller's own, so callers never collide."""
-    if not 8 <= len(message.request_id) <= _REQUEST_ID_MAX:
-        raise FieldInvalid("request_id", "request_id must be a UUID4 in text form")
+def read_request(message: Any, method: str, secret: bytes) -> Request:
+    """Who asks what; the request id is the caller's own, so callers never collide."""
+    given = message.request_id
+    try:
+        well_formed = str(UUID(given)) == given.lower()
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise FieldInvalid(
+            "request_id", f"request_id is {given[:36]!r}; it must be a UUID, 8-4-4-4-12 hex digits"
+        )
     who = caller()
-    owner = who.customer_ref or who.name
-    key = blake2b(f"{owner}\0{method}\0{message.request_id}".encode(), digest_size=16)
-    content = blake2b(_canonical(message), digest_size=16)
-    return Request(key.digest(), content.digest(), who.name, from_us(now_us))
-
-
-def _canonical(message: Message) -> bytes:
-    return message.SerializeToString(deterministic=True)
+    content = message.SerializeToString(deterministic=True)
+    return Request(
+        key=keyed_digest(secret, REQUEST, who.kind, who.customer_ref or who.name, given.lower()),
+        content=keyed_digest(secret, CONTENT, method, content),
+        method=method,
+        # The name in a customer's token may be the bank's number of a person; it stays out.
+        actor=who.kind if who.kind == "customer" else who.name,
+    )
 
 
 def read_new_account(message: account_pb2.Account, now_us: int) -> Account:
     """The account to open, under a fresh number."""
-    region = message.region_code
-    if region and (len(region) != 6 or not region.isascii() or not region.isdigit()):
+    region, name = message.region_code, message.display_name
+    if region and not (len(region) == 6 and region.isascii() and region.isdigit() and region > "1"):
         raise FieldInvalid(
-            "account.region_code", f"region_code is {region[:16]!r}; it must be six digits or empty"
+            "account.region_code",
+            f"region_code is {region[:16]!r}; it must be six digits, the first not 0, or empty",
+        )
+    if any(ord(character) < 32 for character in name):
+        raise FieldInvalid(
+            "account.display_name", "display_name has a control character; it must be plain text"
         )
     now = from_us(now_us)
-    return Account(new_account_id(), State.OPEN, message.display_name, int(region or 0), now, now)
+    return Account(new_account_id(), State.OPEN, name, int(region or 0), now, now)
 
 
 def read_grant(message: consent_pb2.ConsentGrant) -> Grant:
     """What the customer says yes to."""
+    if not message.scope:
+        raise FieldInvalid("scope", "scope is not set; it is required")
     return Grant(
         message.scope,
         message.notice_digest,
@@ -61,6 +79,7 @@ def read_grant(message: consent_pb2.ConsentGrant) -> Grant:
 
 
 def _read_time(message: Any, field: str) -> datetime | None:
+    """A moment in whole microseconds, cut off; None when it is not set."""
     if not message.HasField(field):
         return None
     try:
@@ -68,6 +87,29 @@ def _read_time(message: Any, field: str) -> datetime | None:
     except (ValueError, OverflowError) as error:
         raise FieldInvalid(field, f"{field} is no moment between the years 1 and 9999") from error
     return moment
+
+
+def read_check(message: consent_service_pb2.BatchCheckConsentsRequest.Check) -> Check | Refusal:
+    """One collection to check, or what is wrong with the question."""
+    try:
+        account_id = account_id_of(message.account, "account")
+        if not message.scope:
+            raise FieldInvalid("scope", "scope is not set; it is required")
+        if not message.HasField("occur_time"):
+            raise FieldInvalid("occur_time", "occur_time is not set; it is required")
+        occur_time = message.occur_time
+        if not 0 <= occur_time.nanos < 10**9 or not MOMENTS[0] <= occur_time.seconds < MOMENTS[1]:
+            raise FieldInvalid("occur_time", "occur_time is no moment between the years 1 and 9999")
+    except FieldInvalid as refusal:
+        return refusal
+    return Check(account_id, message.scope, occur_time.seconds * 10**6 + occur_time.nanos // 1000)
+
+
+def write_answer(answer: str | Refusal) -> consent_service_pb2.BatchCheckConsentsResponse.Answer:
+    """The name of the covering consent, or the refusal that a single call would get."""
+    if isinstance(answer, Refusal):
+        return consent_service_pb2.BatchCheckConsentsResponse.Answer(refusal=to_status(answer))
+    return consent_service_pb2.BatchCheckConsentsResponse.Answer(consent=answer)
 
 
 def read_consent_name(name: str) -> tuple[int, int]:
@@ -99,11 +141,13 @@ def write_consent(
     ended = consent_pb2.Consent.STATE_EXPIRED
     if consent.revoke_time is not None:
         ended = consent_pb2.Consent.STATE_REVOKED
+    # Granted by a worker whose clock is ahead of ours, it is in force all the same.
+    in_force = consent.in_force(max(now, consent.grant_time))
     message = consent_pb2.Consent(
         name=f"{account_name(consent.account_id)}/consents/{consent.number}",
         scope=scopes[consent.scope].name,
         notice_digest=consent.notice_digest,
-        state=consent_pb2.Consent.STATE_GRANTED if consent.in_force(now) else ended,
+        state=consent_pb2.Consent.STATE_GRANTED if in_force else ended,
         grant_time=write_time(consent.grant_time),
         cover_from_time=write_time(consent.cover_from_time),
     )
@@ -117,15 +161,32 @@ def write_consent(
 def write_snapshot(
     snapshot: Snapshot, scopes: Mapping[int, Scope], now: datetime
 ) -> pb.AccountSnapshot:
-    """An account as the state feed sends it; only the newest consent of each scope matters."""
-    newest = {consent.scope: consent for consent in snapshot.consents}
+    """An account as the state feed sends it."""
     return pb.AccountSnapshot(
         account=account_name(snapshot.account_id),
         state=account_pb2.Account.State.ValueType(snapshot.state),
-        consents=[write_consent(consent, scopes, now) for consent in newest.values()],
+        consents=[write_consent(consent, scopes, now) for consent in snapshot.consents],
         shard=snapshot.shard,
         position=snapshot.position,
     )
+
+
+def write_watch(
+    snapshots: Sequence[Snapshot],
+    cursors: Mapping[int, int],
+    complete_us: int,
+    scopes: Mapping[int, Scope],
+    now_us: int,
+) -> pb.WatchAccountsResponse:
+    """A run of snapshots and where every shard stands; `complete_us` is 0 when not yet known."""
+    now = from_us(now_us)
+    message = pb.WatchAccountsResponse(
+        snapshots=[write_snapshot(snapshot, scopes, now) for snapshot in snapshots],
+        cursors=[ShardCursor(shard=s, position=p) for s, p in sorted(cursors.items())],
+    )
+    if complete_us:
+        message.complete_time.CopyFrom(write_time(from_us(complete_us)))
+    return message
 
 
 def write_scope(scope: Scope) -> consent_pb2.Scope:

@@ -18,13 +18,24 @@ from shared.ids import shard_of
 from shared.storage.bulk import array
 from shared.storage.engine import driver_of
 
+# The heads tell cheaply that nothing is new; one statement sees heads and accounts at one moment.
 _SNAPSHOTS = """
 select a.account_id, a.shard, a.position, a.state
 from unnest(%s::int2[], %s::int8[]) as c (shard, position)
+join feed_head h on h.shard = c.shard and h.position > c.position
 cross join lateral (
     select * from account a where a.shard = c.shard and a.position > c.position
     order by a.position limit %s
 ) a
+order by a.shard, a.position
+"""
+_NEWEST_CONSENTS = """
+select distinct on (c.shard, c.account_id, c.scope)
+    c.account_id, c.number, c.scope, c.notice_digest, c.grant_time, c.cover_from_time,
+    c.revoke_time, c.expire_time
+from unnest(%s::int2[], %s::int8[]) as a (shard, account_id)
+join consent c on c.shard = a.shard and c.account_id = a.account_id
+order by c.shard, c.account_id, c.scope, c.number desc
 """
 _CHECK = """
 select i.row, a.state, c.number
@@ -32,15 +43,14 @@ from unnest(%s::int4[], %s::int2[], %s::int8[], %s::int2[], %s::timestamptz[])
     as i (row, shard, account_id, scope, occur_time)
 left join account a on a.shard = i.shard and a.account_id = i.account_id
 left join consent c on c.shard = i.shard and c.account_id = i.account_id and c.scope = i.scope
-    and c.cover_from_time <= i.occur_time and c.grant_time <= now()
-    and (c.revoke_time is null or now() < c.revoke_time)
-    and (c.expire_time is null or now() < c.expire_time)
+    and c.cover_from_time <= i.occur_time and c.revoke_time is null
+    and (c.expire_time is null or %s < c.expire_time)
 """
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One account with every consent, as it stands, at the position of its newest change."""
+    """One account with its newest consent of each scope, at the position of its newest change."""
 
     account_id: int
     shard: int
@@ -83,7 +93,10 @@ class Register:
             shard=shard, key=row, content=UUID(bytes=content), account_id=account_id,
             consent_number=0,
         )  # fmt: skip
-        if self._connection.execute(insert.on_conflict_do_nothing()).rowcount:
+        claimed = self._connection.execute(
+            insert.on_conflict_do_nothing().returning(t.request.c.shard)
+        )
+        if claimed.one_or_none() is not None:
             return None
         query = sa.select(t.request).where(t.request.c.shard == shard, t.request.c.key == row)
         known = self._connection.execute(query).one()
@@ -145,13 +158,18 @@ class Register:
             .values(state=state.value)
         )
 
-    def read_consents(self, account_id: int) -> list[Consent]:
-        """Every consent of the account, newest first."""
+    def read_consents(
+        self, account_id: int, *, before: int | None = None, limit: int | None = None
+    ) -> list[Consent]:
+        """Every consent of the account, newest first; numbers below `before`, at most `limit`."""
         query = (
             sa.select(t.consent)
             .where(t.consent.c.shard == shard_of(account_id), t.consent.c.account_id == account_id)
             .order_by(t.consent.c.number.desc())
+            .limit(limit)
         )
+        if before is not None:
+            query = query.where(t.consent.c.number < before)
         return [_consent(row) for row in self._connection.execute(query)]
 
     def put_consent(self, consent: Consent) -> None:
@@ -205,18 +223,19 @@ class Register:
         rows = driver.execute(_SNAPSHOTS, parameters, prepare=True).fetchall()
         if not rows:
             return []
-        keys = (t.consent.c.shard, t.consent.c.account_id)
-        query = sa.select(t.consent).where(sa.tuple_(*keys).in_([(row[1], row[0]) for row in rows]))
+        found = np.array(rows, np.int64)
         consents: dict[int, list[Consent]] = {}
-        for row in self._connection.execute(query.order_by(t.consent.c.number)):
-            consents.setdefault(row.account_id, []).append(_consent(row))
+        for consent in driver.execute(
+            _NEWEST_CONSENTS, (array("int2", found[:, 1]), array("int8", found[:, 0])), prepare=True
+        ):
+            consents.setdefault(consent[0], []).append(Consent(*consent))  # type: ignore[arg-type]  # the columns are in the order of the fields
         return [
             Snapshot(row[0], row[1], row[2], State(row[3]), tuple(consents.get(row[0], ())))  # type: ignore[arg-type, call-overload]  # four integers a row
             for row in rows
         ]
 
     def check(
-        self, accounts: Sequence[int], scopes: Sequence[int], occur_us: Sequence[int]
+        self, accounts: Sequence[int], scopes: Sequence[int], occur_us: Sequence[int], now: datetime
     ) -> dict[int, tuple[int | None, int | None]]:
         """For each row: state of the account and number of the covering consent, None without."""
         ids = np.array(accounts, np.int64)
@@ -228,6 +247,7 @@ class Register:
                 array("int8", ids),
                 array("int2", np.array(scopes, np.int64)),
                 array("timestamptz", np.array(occur_us, np.int64)),
+                now,
             ),
             prepare=True,
         )

@@ -51,7 +51,8 @@ from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[], %s::int8[], %s::int8
 where p.shard = c.shard and p.account_id = c.account_id and p.kind = c.kind and p.asset = c.asset
 """
 _RUN = """
-insert into posting_run (shard, first_position, last_position, first_transfer, last_transfer, post_time)
+insert into posting_run
+    (shard, first_position, last_position, first_transfer, last_transfer, post_time)
 select shard, first_position, last_position, first_transfer, last_transfer, now()
 from unnest(%s::int2[], %s::int8[], %s::int8[], %s::int8[], %s::int8[])
     as r (shard, first_position, last_position, first_transfer, last_transfer)

@@ -18,8 +18,11 @@ def _int(name: str, kind: type[sa.Integer], key: bool = False) -> sa.Column[int]
 
 
 asset = sa.Table(
-    "asset", metadata, _int("code", sa.SmallInteger, True), sa.Column("name", sa.Text, unique=True, nullable=False)
-)  # fmt: skip
+    "asset",
+    metadata,
+    _int("code", sa.SmallInteger, True),
+    sa.Column("name", sa.Text, unique=True, nullable=False),
+)
 asset_class = sa.Table(
     "asset_class",
     metadata,

@@ -14,7 +14,7 @@ SHARE = 20  # an audit that took one second is followed by twenty of rest
 async def audit_book(
     audit: Callable[[int], Awaitable[bool]], *, interval_ms: int, failed: Callable[[int], None]
 ) -> None:
-    """Audits one shard every `interval_ms` or longer; tells `failed` of one that does not add up."""
+    """Audits one shard every `interval_ms` or longer; tells `failed` which does not add up."""
     shard = 0
     while True:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The feed of activities, the duplicate index, details, claims, lanes and the consent projection."""
+"""The feed of activities, the duplicate index, details, claims, lanes, consents."""
 
 from alembic import op
 
@@ -123,8 +123,8 @@ create table account_consent (
     primary key (shard, account_id)
 ) with (fillfactor = 80);
 comment on table account_consent is
-    'Projection of identity: state of the account and, by scope code, which behaviour is covered '
-    'and until when the consent is in force.';
+    'Projection of identity: state of the account and, by scope code, which behaviour is '
+    'covered and until when the consent is in force.';
 """
 
 

@@ -1,0 +1,81 @@
+"""The working shows every operand with its source, the rule, the grade, the cap."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from services.calculation.domain.evaluate import NOT_ELIGIBLE, OUT_OF_RANGE, Working, explain
+from services.calculation.domain.explain import decimal_text
+from tests.calculation.domain.world import whole_library
+
+LIBRARY = whole_library()
+
+
+def working(methodology: str, used: int = 0, grade: int = 1, **measures: int) -> Working:
+    version = LIBRARY.version_on(
+        methodology, 20_550, {"sz-pt-2021": "metro-ride"}.get(methodology, "")
+    )
+    assert version is not None
+    return explain(version, measures, used_before=used, grade=grade)
+
+
+def test_a_metro_ride_shows_distance_factor_formula_rounding_and_credit() -> None:
+    steps = working("sz-pt-2021", distance_metre=5_001).steps
+    assert [(s.expression, s.result, s.unit) for s in steps] == [
+        ("distance_metre", "5001", "metre"),
+        ("metro_g_per_km", "46.7", "g/km"),
+        ("distance_metre * metro_g_per_km", "233546.7", "mg"),
+        ("5001 metre * 46.7 g/km", "233546.7", "mg"),
+        ("floor(233546.7)", "233546", "mg"),
+        ("233546", "233546", "mg"),
+    ]
+    assert (steps[1].status, "hnmdtv.com" in steps[1].source) == ("reposted", True)
+    assert all(step.label_zh and step.label_en for step in steps)
+
+
+def test_grade_and_cap_have_steps_of_their_own() -> None:
+    told = working("day-distance", used=19_500, grade=2, distance_metre=2_000)
+    assert (told.uncapped, told.credited) == (33_680, 8_682)
+    assert [step.result for step in told.steps][-4:] == ["33680", "33680", "8682", "8682"]
+    assert told.steps[-2].expression == "used before 19500, at most 20000, used after 20000"
+    assert told.steps[-2].status == "decision"
+
+
+def test_a_result_below_zero_is_kept_in_the_working_and_credited_as_zero() -> None:
+    told = working("month-count", distance_metre=-1)
+    assert (told.credited, told.uncapped) == (0, 0)
+    assert "-46.7" in [step.result for step in told.steps]
+
+
+@pytest.mark.parametrize(
+    ("amount_fen", "refused", "shown"),
+    [(100, 0, "true"), (99, NOT_ELIGIBLE, "false"), (-1, OUT_OF_RANGE, "-")],
+)
+def test_a_condition_is_shown_with_its_outcome(amount_fen: int, refused: int, shown: str) -> None:
+    told = working("day-count", count=1, amount_fen=amount_fen)
+    assert told.refused == refused
+    condition = next(step for step in told.steps if step.label_en == "condition")
+    assert (condition.expression, condition.result) == (f"{amount_fen} fen >= 1 yuan", shown)
+    assert (told.credited > 0) == (refused == 0)
+
+
+def test_a_measure_that_is_missing_is_an_error_and_not_a_zero() -> None:
+    with pytest.raises(KeyError):
+        working("day-count", count=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(0), "0"),
+        (Fraction(-467, 10), "-46.7"),
+        (Fraction(1, 1024), "0.0009765625"),
+        (Fraction(10**20, 3), "100000000000000000000/3"),
+        (Fraction(7), "7"),
+        (Fraction(1, 20), "0.05"),
+    ],
+)
+def test_exact_decimals_are_written_whole(value: Fraction, text: str) -> None:
+    assert decimal_text(value) == text
