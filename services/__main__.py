@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
+import grpc
+import grpc.aio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -18,7 +20,7 @@ from rich.progress import Progress as Bars
 from services.activity.feeds import RefusedLine, feed_path, map_feed, read_mapping
 from services.launch.clients import Clients
 from services.launch.layout import SERVICES, Layout, this_checkout
-from services.launch.main_job import TRIPS_MAPPING, Report, run_main_job
+from services.launch.main_job import TRIPS_MAPPING, Progress, Report, run_main_job
 from services.launch.summary import print_summary, read_report, write_report
 from services.launch.supervisor import CLEAR_FAULTS, Supervisor
 from shared.rpc.caller import KINDS
@@ -26,6 +28,7 @@ from shared.rpc.tokens import load_or_make_key, make_token
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 _WATCH_S = 0.2
+JOB_ATTEMPTS_MAX = 20
 
 
 class _Stopped(Exception):
@@ -125,10 +128,30 @@ async def _main_job(layout: Layout, supervisor: Supervisor, console: Console) ->
                     tasks[what] = bars.add_task(what, total=total)
                 bars.update(tasks[what], completed=done, total=total)
 
-            return await run_main_job(clients, progress)
+            return await _until_done(clients, progress)
     finally:
         watching.cancel()
         await clients.close()
+
+
+async def _until_done(clients: Clients, progress: Progress) -> Report:
+    """The main job, from the start again when a service or the database went away under it.
+
+    Repeating it is safe: what was done is recognised.
+    """
+    for attempt in range(JOB_ATTEMPTS_MAX):
+        try:
+            return await run_main_job(clients, progress)
+        except grpc.aio.AioRpcError as error:
+            lasting = error.code() not in (
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.CANCELLED,
+                grpc.StatusCode.ABORTED,
+            )
+            if lasting or attempt + 1 == JOB_ATTEMPTS_MAX:
+                raise
+            await asyncio.sleep(1)
+    raise AssertionError("the loop returns or raises")
 
 
 async def _watch(supervisor: Supervisor) -> None:

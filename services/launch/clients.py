@@ -16,6 +16,14 @@ from shared.rpc.channel import open_channel
 from shared.rpc.tokens import load_or_make_key, make_token
 
 _DAY_S = 86_400
+_CONTRACT = (
+    "carbonaccount.identity.v1.AccountService",
+    "carbonaccount.identity.v1.ConsentService",
+    "carbonaccount.activity.v1.ActivityService",
+    "carbonaccount.calculation.v1.AssessmentService",
+    "carbonaccount.settlement.v1.LedgerService",
+    "carbonaccount.feed.v1.FeedService",
+)
 
 
 class Clients:
@@ -39,7 +47,9 @@ class Clients:
         key = (service, name, customer_ref, account)
         if key not in self._channels:
             token = self.token(kind, name, customer_ref, account)
-            self._channels[key] = open_channel(self._layout.listen(service), token=lambda: token)
+            self._channels[key] = open_channel(
+                self._layout.listen(service), token=lambda: token, services=_CONTRACT
+            )
         return self._channels[key]
 
     def accounts(self, customer_ref: str) -> account_grpc.AccountServiceAsyncStub:

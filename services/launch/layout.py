@@ -67,5 +67,6 @@ class Layout:
 
 
 def this_checkout() -> Layout:
-    """The layout of the checkout that this file belongs to."""
-    return Layout(CHECKOUT / "var", os.environ)
+    """The layout of this checkout; CARBONACCOUNT_VAR_DIR may name another place for its data."""
+    named = os.environ.get("CARBONACCOUNT_VAR_DIR")
+    return Layout(Path(named).resolve() if named else CHECKOUT / "var", os.environ)

@@ -13,9 +13,9 @@ from google.protobuf import descriptor_pool
 from shared.rpc.server import MESSAGE_MAX_BYTES
 
 _RETRY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
+    "maxAttempts": 5,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
@@ -26,8 +26,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to `address`; `token()` is asked for each call.
 
-    Methods of `services` that the contract calls idempotent or without side effects are
-    retried while the server is unavailable.
+    Methods of `services` that the contract calls idempotent or without side effects wait for
+    the server and are retried while it is unavailable.
     """
     return grpc.aio.insecure_channel(
         address,
@@ -51,7 +51,8 @@ def service_config(services: Sequence[str]) -> dict[str, Any]:
         for method in descriptor_pool.Default().FindServiceByName(service).methods
         if method.GetOptions().idempotency_level in (1, 2)
     ]
-    return {"methodConfig": [{"name": names, "retryPolicy": _RETRY}]} if names else {}
+    one = {"name": names, "retryPolicy": _RETRY, "waitForReady": True}
+    return {"methodConfig": [one]} if names else {}
 
 
 def _interceptors(token: Callable[[], str]) -> list[grpc.aio.ClientInterceptor]:

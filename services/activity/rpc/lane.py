@@ -43,6 +43,7 @@ class LaneStream:
         self._database = database
         self._gatherer = gatherer
         self._window = window
+        self._broken: Exception | None = None
 
     async def serve(
         self, requests: AsyncIterator[pb.IngestActivitiesRequest]
@@ -67,6 +68,8 @@ class LaneStream:
         try:
             while (answer := await answers.get()) is not None:
                 yield await _write(answer)
+            if self._broken is not None:
+                raise self._broken
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -82,8 +85,8 @@ class LaneStream:
         try:
             async for request in requests:
                 await answers.put(self._submit(request, lane, epoch))
-        except Exception as error:
-            await answers.put(error)
+        except Exception as error:  # the contract is broken or the source is gone
+            self._broken = error
         await answers.put(None)
 
     def _submit(

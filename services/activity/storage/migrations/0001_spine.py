@@ -69,7 +69,7 @@ create table event_key (
     primary key (shard, key)
 );
 comment on table event_key is
-    'The duplicate index, for ever: keyed digest of (source, source_event_id); shard is of the key.';
+    'The duplicate index, for ever: keyed digest of (source, event id); shard is of the key.';
 
 create table claim (
     key uuid not null,
