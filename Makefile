@@ -1,7 +1,11 @@
 # Two commands matter: `make run` and `make test`. `make help` lists the rest.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# What a caller's shell may have set and an environment of our own must not meet; where packages
+# come from stays the caller's choice.
+unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONUSERBASE
+unexport VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
+unexport PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_BINARY PIP_DRY_RUN PIP_PYTHON PIP_QUIET PIP_VERBOSE
 PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
@@ -31,13 +35,21 @@ env: .venv/run.stamp protos ## make the environment that running needs
 
 env-dev: .venv/dev.stamp protos ## make the environment that tests need
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`. Install it, or run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
+# The stamp holds the place: an environment half made, of a python that has gone, or of a checkout
+# that was moved is made anew.
+ifneq ($(shell test -x .venv/bin/python && cat .venv/made.stamp 2>/dev/null),$(CURDIR))
+.PHONY: .venv/made.stamp
+endif
+
+.venv/made.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or later is needed, and $(PYTHON) is: $$($(PYTHON) -V 2>&1). Install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv >/dev/null || { echo "$(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
 	@$(PY) -c "import pathlib, site; here = pathlib.Path.cwd(); pathlib.Path(site.getsitepackages()[0], 'carbonaccount.pth').write_text('%s\n%s\n' % (here, here / 'build' / 'gen'))"
 	@printf '#!/bin/sh\nexec "%s/.venv/bin/python" -m services "$$@"\n' "$(CURDIR)" > .venv/bin/carbonaccount && chmod +x .venv/bin/carbonaccount
+	@printf '%s\n' "$(CURDIR)" > $@
 
-.venv/run.stamp: requirements.lock | .venv/bin/python
+.venv/run.stamp: requirements.lock .venv/made.stamp
 	@echo "installing what running needs ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
@@ -47,7 +59,7 @@ env-dev: .venv/dev.stamp protos ## make the environment that tests need
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-protos: | .venv/bin/python
+protos: .venv/run.stamp
 	@$(PY) -m shared.protogen > /dev/null
 
 protos-release: env-dev ## keep today's contracts as what later ones may not break

@@ -5,19 +5,74 @@ Run by `make` and by tests; does nothing when its inputs have not changed since.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import importlib.metadata
 import importlib.util
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "build" / "gen"
 IMAGE = ROOT / "build" / "carbonaccount.binpb"
 _STAMP = ROOT / "build" / "protos.sha256"
+_TOOLS = ("grpcio-tools", "protobuf", "googleapis-common-protos", "mypy-protobuf")
+
+
+def generate() -> bool:
+    """Writes stubs and image when they are stale; says whether it did.
+
+    Type stubs are written where mypy-protobuf is installed (development); running needs none.
+    """
+    with _one_at_a_time():
+        digest = _digest()
+        if _STAMP.exists() and _STAMP.read_text() == digest and IMAGE.exists():
+            return False
+        # Without the stamp a run that is killed from here on is simply done again.
+        _STAMP.unlink(missing_ok=True)
+        draft = GENERATED.with_name("gen.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        _compile(draft)
+        shutil.rmtree(GENERATED, ignore_errors=True)
+        draft.rename(GENERATED)
+        _STAMP.write_text(digest)
+        return True
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two commands started together compile once; the second finds it done."""
+    GENERATED.parent.mkdir(exist_ok=True)
+    with (ROOT / "build" / "protos.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _inputs() -> list[Path]:
+    return sorted(PROTOS.rglob("*.proto"))
+
+
+def _digest() -> str:
+    """Of all that the result depends on: contracts, this file, Python and the compilers."""
+    digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
+    for tool in _TOOLS:
+        digest.update(f"{tool} {_version(tool)};".encode())
+    for path in _inputs():
+        digest.update(f"{path.relative_to(PROTOS)}\n".encode() + path.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()
+
+
+def _version(tool: str) -> str:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def _package_directory(name: str) -> Path:
@@ -27,42 +82,22 @@ def _package_directory(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _inputs() -> list[Path]:
-    return sorted(PROTOS.rglob("*.proto"))
+def _compile(target: Path) -> None:
+    from grpc_tools import protoc  # noqa: PLC0415 - half of the time that an idle run takes
 
-
-def _digest(typed: bool) -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]} typed={typed}".encode())
-    for path in [*_inputs(), Path(__file__)]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def generate() -> bool:
-    """Writes stubs and image when they are stale; says whether it did.
-
-    Type stubs are written where mypy-protobuf is installed (development); running needs none.
-    """
-    typed = importlib.util.find_spec("mypy_protobuf") is not None
-    digest = _digest(typed)
-    if _STAMP.exists() and _STAMP.read_text() == digest:
-        return False
-    shutil.rmtree(GENERATED, ignore_errors=True)
-    GENERATED.mkdir(parents=True)
-    google_apis = _package_directory("google.api").parent.parent
-    outputs = [f"--python_out={GENERATED}", f"--grpc_python_out={GENERATED}"]
-    if typed:
+    outputs = [f"--python_out={target}", f"--grpc_python_out={target}"]
+    if importlib.util.find_spec("mypy_protobuf") is not None:
         scripts = Path(sys.executable).parent
         outputs += [
             f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
-            f"--mypy_out=quiet:{GENERATED}",
-            f"--mypy_grpc_out=quiet:{GENERATED}",
+            f"--mypy_out=quiet:{target}",
+            f"--mypy_grpc_out=quiet:{target}",
         ]
     arguments = [
         "protoc",
         f"-I{PROTOS}",
-        f"-I{google_apis}",
+        f"-I{_package_directory('google.api').parent.parent}",
         f"-I{_package_directory('grpc_tools') / '_proto'}",
         *outputs,
         "--include_imports",
@@ -72,11 +107,10 @@ def generate() -> bool:
     ]
     if protoc.main(arguments) != 0:
         raise SystemExit("the contracts under protos/ do not compile; protoc's message is above")
-    for directory in [GENERATED / "carbonaccount", *(GENERATED / "carbonaccount").rglob("*/")]:
+    package = target / "carbonaccount"
+    for directory in [package, *(path for path in package.rglob("*") if path.is_dir())]:
         (directory / "__init__.py").touch()
-    (GENERATED / "carbonaccount" / "py.typed").touch()
-    _STAMP.write_text(digest)
-    return True
+    (package / "py.typed").touch()
 
 
 if __name__ == "__main__":

@@ -57,22 +57,7 @@ async def serve(settings: Settings) -> None:
     writing = Database(settings.database_url, connections_max=2, threads=1, look_ups=True)
     signal = Signal()
 
-    def commit(submissions: Sequence[Submission]) -> Sequence[Receipt | Exception]:
-        receipts = commit_submissions(
-            submissions,
-            work=partial(open_journal, writing),
-            catalogue=catalogue,
-            staleness_max_ms=settings.consent_staleness_max_ms,
-        )
-        signal.set()
-        return receipts
-
-    gatherer = Gatherer(
-        commit,
-        weight_max=settings.commit_acts_max,
-        waiting_max=settings.waiting_acts_max,
-        linger_ms=settings.linger_ms,
-    )
+    gatherer = _gatherer(settings, writing, catalogue, signal)
     channel = open_channel(settings.identity_address, token=service_token(settings, "activity"))
     leases = LeaseKeeper(reading, FEED)
     follower = Follower(
@@ -107,4 +92,27 @@ async def serve(settings: Settings) -> None:
         server,
         background=[leases.run(), follower.run()],
         closing=[gatherer.close, leases.release, channel.close, writing.close, reading.close],
+    )
+
+
+def _gatherer(
+    settings: Settings, database: Database, catalogue: Catalogue, signal: Signal
+) -> Gatherer[Submission, Receipt]:
+    """The group commit of everything that sources send."""
+
+    def commit(submissions: Sequence[Submission]) -> Sequence[Receipt | Exception]:
+        receipts = commit_submissions(
+            submissions,
+            work=partial(open_journal, database),
+            catalogue=catalogue,
+            staleness_max_ms=settings.consent_staleness_max_ms,
+        )
+        signal.set()
+        return receipts
+
+    return Gatherer(
+        commit,
+        weight_max=settings.commit_acts_max,
+        waiting_max=settings.waiting_acts_max,
+        linger_ms=settings.linger_ms,
     )

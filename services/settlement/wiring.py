@@ -44,17 +44,7 @@ async def serve(settings: Settings) -> None:
     writing = Database(settings.database_url, connections_max=2, threads=1, look_ups=True)
     signal = Signal()
 
-    def commit(orders: Sequence[Order]) -> Sequence[list[Posted | Refusal] | Exception]:
-        answers = post_transfers(orders, work=partial(open_ledger, writing))
-        signal.set()
-        return answers
-
-    gatherer = Gatherer(
-        commit,
-        weight_max=settings.commit_transfers_max,
-        waiting_max=settings.waiting_transfers_max,
-        linger_ms=settings.linger_ms,
-    )
+    gatherer = _gatherer(settings, writing, signal)
     channel = open_channel(
         settings.calculation_address, token=service_token(settings, "settlement")
     )
@@ -69,18 +59,6 @@ async def serve(settings: Settings) -> None:
         weight_max=settings.run_acts_max,
     )
 
-    async def audit(shard: int) -> bool:
-        try:
-            return await reading.call(lambda c: audit_shard(c, shard))
-        except OperationalError as error:  # the database is away; the next round audits again
-            _log.warning("audit.postponed", error=str(error)[:200])
-            return True
-
-    auditing = audit_book(
-        audit,
-        interval_ms=settings.audit_interval_ms,
-        failed=lambda shard: _log.error("audit.does_not_add_up", shard=shard),
-    )
     server = build_server(settings)
     server.add(
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server,
@@ -96,7 +74,7 @@ async def serve(settings: Settings) -> None:
     server.add(feed_service_pb2_grpc.add_FeedServiceServicer_to_server, FeedServicer(reading))
     await serve_until_signal(
         server,
-        background=[leases.run(), follower.run(), auditing],
+        background=[leases.run(), follower.run(), _auditing(settings, reading)],
         closing=[
             gatherer.close,
             leases.release,
@@ -105,4 +83,39 @@ async def serve(settings: Settings) -> None:
             writing.close,
             reading.close,
         ],
+    )
+
+
+def _gatherer(
+    settings: Settings, database: Database, signal: Signal
+) -> Gatherer[Order, list[Posted | Refusal]]:
+    """The group commit of transfers that siblings ask for."""
+
+    def commit(orders: Sequence[Order]) -> Sequence[list[Posted | Refusal] | Exception]:
+        answers = post_transfers(orders, work=partial(open_ledger, database))
+        signal.set()
+        return answers
+
+    return Gatherer(
+        commit,
+        weight_max=settings.commit_transfers_max,
+        waiting_max=settings.waiting_transfers_max,
+        linger_ms=settings.linger_ms,
+    )
+
+
+async def _auditing(settings: Settings, database: Database) -> None:
+    """The standing auditor, for ever."""
+
+    async def audit(shard: int) -> bool:
+        try:
+            return await database.call(lambda c: audit_shard(c, shard))
+        except OperationalError as error:  # the database is away; the next round audits again
+            _log.warning("audit.postponed", error=str(error)[:200])
+            return True
+
+    await audit_book(
+        audit,
+        interval_ms=settings.audit_interval_ms,
+        failed=lambda shard: _log.error("audit.does_not_add_up", shard=shard),
     )

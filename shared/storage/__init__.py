@@ -42,6 +42,8 @@ _FAULTS = {
     "there and start again",
     "Cannot allocate memory": f"there is not memory enough for the database; free some, or "
     f"{NOT_EMBEDDED}",
+    "could not look up effective user ID": "this user has a number but no name on this machine, "
+    f"and PostgreSQL needs one; run as a user of the machine's list, or {NOT_EMBEDDED}",
 }
 """What PostgreSQL says, and what to do about it."""
 

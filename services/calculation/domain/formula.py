@@ -3,7 +3,7 @@
 The value of every part is `whole numbers x one exact fraction` (its scale). Constants live in
 the scale, so multiplying by a factor costs no pass over the data. Ends of the whole numbers
 are proved from the accepted ranges of the measures; where 64 bits cannot be proved to hold
-every step, the same code runs on Python's integers. No float occurs.
+every step, the same code runs on Python's integers. No binary fraction occurs.
 """
 
 from __future__ import annotations

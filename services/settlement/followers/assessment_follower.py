@@ -9,7 +9,9 @@ import numpy as np
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
 
 from services.settlement.domain.netting import Leaves, net
-from services.settlement.storage.ledger import Changes, Ledger, Transfers
+from services.settlement.storage.classes import ClassBook
+from services.settlement.storage.columns import Changes, Transfers
+from services.settlement.storage.ledger import Ledger
 from services.settlement.usecases.post_run import changes_of, cover, lines_of
 from shared.feed.cursors import move_cursors
 from shared.storage.bulk import unpack
@@ -51,8 +53,9 @@ class AssessmentApplier:
             ledger = Ledger(connection)
             ledger.check_not_halted()
             if classes or not self._asset_of_class:
-                ledger.note_classes(classes)
-                self._asset_of_class = ledger.class_assets()
+                book = ClassBook(connection)
+                book.note(classes)
+                self._asset_of_class = book.assets()
             steps = self._steps(runs)
             self._post(runs, steps, ledger)
             if steps:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,13 @@ import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from psycopg import errors
-from sqlalchemy.dialects import postgresql as pg
 
 from services.settlement.domain.judge import Known, Post
-from services.settlement.domain.pockets import FLOORS, Kind, Pocket, PocketKind
-from services.settlement.storage.tables import asset_class
+from services.settlement.domain.pockets import FLOORS, Pocket, PocketKind
+from services.settlement.storage.columns import Changes, Transfers, key_arrays, moves
 from services.settlement.usecases.post_transfers import Raced
 from shared.feed.append import advance_heads
-from shared.refusal import BookHalted, RetryLater, StateConflict
+from shared.refusal import BookHalted, RetryLater
 from shared.storage.bulk import array, copy_columns
 from shared.storage.engine import Database, driver_of
 
@@ -65,37 +62,6 @@ _KEYS = """
 insert into transfer_key (key, body, position, transfer_shard, shard, cause)
 select * from unnest(%s::uuid[], %s::int8[], %s::int8[], %s::int2[], %s::int2[], %s::text[])
 """
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What pockets gain or lose, one element each, distinct pockets; `forgiven` adds up."""
-
-    shard: Ints
-    account_id: Ints
-    kind: Ints
-    asset: Ints
-    change: Ints
-    transfers: Ints
-    forgiven: Ints
-
-
-@dataclass(frozen=True)
-class Transfers:
-    """Transfers to add, in shard order; int64 columns, digests of shape (n, 32)."""
-
-    shard: Ints
-    kind: Ints
-    from_account: Ints
-    from_kind: Ints
-    to_account: Ints
-    to_kind: Ints
-    asset: Ints
-    amount: Ints
-    asset_class: Ints
-    civil_day: Ints
-    leaf_count: Ints
-    leaf_digest: NDArray[np.uint8]
 
 
 class Ledger:
@@ -213,7 +179,7 @@ class Ledger:
 
     def known(self, posts: Sequence[Post]) -> dict[bytes, Known]:
         """The transfers that were posted before under the causes of `posts`."""
-        rows = self._driver.execute(_KNOWN, _keys(posts), prepare=True)
+        rows = self._driver.execute(_KNOWN, key_arrays(posts), prepare=True)
         return {key.bytes: Known(body, shard, position) for key, body, shard, position in rows}
 
     def write_moves(self, posts: Sequence[Post], changes: Mapping[Pocket, int]) -> Ints:
@@ -247,7 +213,7 @@ class Ledger:
         """Keeps the causes of new transfers; UniqueViolation when one raced us."""
         order = sorted(range(len(posts)), key=lambda i: (posts[i].key[0] & 63, posts[i].key))
         posts = [posts[i] for i in order]
-        shards, keys = _keys(posts)
+        shards, keys = key_arrays(posts)
         self._driver.execute(
             _KEYS,
             (
@@ -260,47 +226,6 @@ class Ledger:
             ),
             prepare=True,
         )
-
-    def note_classes(self, classes: Sequence[Mapping[str, object]]) -> None:
-        """Keeps what class codes mean; StateConflict when one means something else by now."""
-        for row in classes:
-            values = {**row, "asset": self.asset_code(str(row["asset"]))}
-            self._connection.execute(
-                pg.insert(asset_class).values(**values).on_conflict_do_nothing()
-            )
-            kept = self._connection.execute(
-                sa.select(asset_class).where(asset_class.c.code == row["code"])
-            ).mappings().one()  # fmt: skip
-            if dict(kept) != values:
-                raise StateConflict(
-                    f"asset class {row['code']} means something else than it did; codes are "
-                    "fixed for ever",
-                    metadata={
-                        "resource": f"asset class {row['code']}",
-                        "state": "kept",
-                        "wanted": "same",
-                    },
-                )
-
-    def class_assets(self) -> dict[int, int]:
-        """Asset code of each class code."""
-        rows = self._connection.execute(sa.select(asset_class.c.code, asset_class.c.asset))
-        return {code: asset for code, asset in rows}
-
-    def asset_code(self, name: str) -> int:
-        """The code of an asset, made when it is new."""
-        query = sa.text("select code from asset where name = :name")
-        code = self._connection.execute(query, {"name": name}).scalar()
-        if code is None:
-            self._connection.execute(
-                sa.text(
-                    "insert into asset select coalesce(max(code), 0) + 1, :name from asset"
-                    " on conflict do nothing"
-                ),
-                {"name": name},
-            )
-            code = self._connection.execute(query, {"name": name}).scalar_one()
-        return int(code)
 
 
 @contextmanager
@@ -321,30 +246,3 @@ def open_ledger(database: Database) -> Iterator[Ledger]:
             cause="database away",
             retry_after_ms=500,
         ) from error
-
-
-def moves(posts: Sequence[Post]) -> Transfers:
-    """Accepted posts as transfers of kind MOVE, in shard order."""
-    size = len(posts)
-    zeros = np.zeros(size, np.int64)
-    # The leaf of a move is its cause; the digest is SHA-256 like that of any transfer.
-    leaves = b"".join(sha256(post.cause.encode()).digest() for post in posts)
-    return Transfers(
-        shard=np.array([post.from_pocket.shard for post in posts], np.int64),
-        kind=zeros + Kind.MOVE,
-        from_account=np.array([post.from_pocket.account_id for post in posts], np.int64),
-        from_kind=np.array([post.from_pocket.kind for post in posts], np.int64),
-        to_account=np.array([post.to_pocket.account_id for post in posts], np.int64),
-        to_kind=np.array([post.to_pocket.kind for post in posts], np.int64),
-        asset=np.array([post.from_pocket.asset for post in posts], np.int64),
-        amount=np.array([post.amount for post in posts], np.int64),
-        asset_class=zeros,
-        civil_day=np.array([post.civil_day for post in posts], np.int64),
-        leaf_count=zeros + 1,
-        leaf_digest=np.frombuffer(leaves, np.uint8).reshape(-1, 32),
-    )
-
-
-def _keys(posts: Sequence[Post]) -> tuple[Any, Any]:
-    keys = np.frombuffer(b"".join(post.key for post in posts), np.uint8).reshape(-1, 16)
-    return array("int2", keys[:, 0].astype(np.int64) & 63), array("uuid", keys)

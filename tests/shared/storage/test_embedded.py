@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -26,8 +27,8 @@ from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, defau
 CHECKOUT = Path(__file__).resolve().parents[3]
 SMALL = {"shared_buffers": "16MB", "max_wal_size": "128MB"}
 AS_ROOT = os.geteuid() == 0
-ORDINARY = 40_123
-"""A user number that nobody on the machine has; as root we become it."""
+STRANGER = (40_123, 40_123)
+"""Numbers of a user and a group that nobody on the machine has."""
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_what_makes_it_durable_cannot_be_switched_off_in_the_data(home: Path) ->
 
 
 def test_it_sorts_alike_everywhere_and_keeps_utf8(server: EmbeddedPostgres) -> None:
-    kind = "select datlocprovider || datlocale from pg_database where datname = 'postgres'"
+    kind = "select datlocprovider::text || datlocale from pg_database where datname = 'postgres'"
     assert ask(server, kind) == "bC.UTF-8"
     assert ask(server, "select lower('ÄB') || '碳'") == "äb碳"
 
@@ -357,14 +358,17 @@ def test_an_ordinary_user_needs_nobody_else_and_a_private_home_is_good(server_ro
     private.mkdir(mode=0o700)
     packages.mkdir(mode=0o755)
     before = packages_copied_to(packages)
+    user = os.geteuid()
     if AS_ROOT:
-        os.chown(private, ORDINARY, ORDINARY)
+        nobody = pwd.getpwnam("nobody")
+        user, group = nobody.pw_uid, nobody.pw_gid
+        os.chown(private, user, group)
         # All is imported by then: the interpreter itself may lie where only root can go.
-        before += f"; os.setgroups([]); os.setgid({ORDINARY}); os.setuid({ORDINARY})"
+        before += f"; os.setgroups([]); os.setgid({group}); os.setuid({user})"
     process = owner(private / "home", before)
     answer = first_word(process)
     assert answer[0] == "up", process.communicate()
-    assert Path(f"/proc/{answer[1]}").stat().st_uid == (ORDINARY if AS_ROOT else os.geteuid())
+    assert Path(f"/proc/{answer[1]}").stat().st_uid == user
     process.kill()
     process.wait()
     until(lambda: not server_processes(private / "home" / "data"))
@@ -393,10 +397,9 @@ def test_entering_is_judged_by_every_directory_on_the_way(tmp_path: Path) -> Non
     inner = tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
     inner.chmod(0o755)
-    stranger = (ORDINARY, ORDINARY)
-    assert may_enter(Path("/usr/bin"), stranger)
+    assert may_enter(Path("/usr/bin"), STRANGER)
     inner.parent.chmod(0o700)
-    assert not may_enter(inner, stranger)
+    assert not may_enter(inner, STRANGER)
 
 
 def test_root_keeps_data_outside_the_checkout_and_others_in_its_var(tmp_path: Path) -> None:
