@@ -125,7 +125,7 @@ def wait_until_known(world: World) -> None:
             connection.execute("select pg_sleep(0.2)")
 
 
-def appends(world: World, first: int, count: int, size: int, lane: str) -> Iterator[bytes]:
+def appends(world: World, first: int, count: int, size: int) -> Iterator[bytes]:
     """`count` acts from number `first` on, as serialised appends of `size` acts.
 
     Act n belongs to account n modulo the number of accounts after a fixed shuffle: every

@@ -1,0 +1,98 @@
+"""One call at a time: durable RecordActivity beside an empty echo through the same wrapper."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import uvloop
+from carbonaccount.activity.v1 import activity_service_pb2 as pb
+from carbonaccount.activity.v1 import activity_service_pb2_grpc as pb_grpc
+
+from deploy.bench.world import SOURCE, World, free_port, report
+from services.launch.clients import Clients
+from services.launch.layout import Layout
+from shared.log import configure_log
+from shared.rpc.server import Server
+from shared.rpc.tokens import TokenVerifier
+
+CALLERS = 32
+ROUNDS = 4
+
+
+class Echo(pb_grpc.ActivityServiceServicer):
+    """Answers at once and keeps nothing."""
+
+    async def RecordActivity(
+        self, request: pb.RecordActivityRequest, context: Any
+    ) -> pb.RecordActivityResponse:
+        """The smallest answer."""
+        return pb.RecordActivityResponse(activity="echo")
+
+
+def serve_echo(listen: str, keys: str) -> None:
+    """A process that serves the echo until it is ended."""
+
+    async def serve() -> None:
+        server = Server(listen, verifier=TokenVerifier(Path(keys) / "token-verifying.pem"))
+        server.add(pb_grpc.add_ActivityServiceServicer_to_server, Echo())
+        await server.start()
+        await server.run_until_signal()
+
+    configure_log("echo", "warning")
+    uvloop.run(serve())
+
+
+def measure(world: World, seconds: float) -> dict[str, float]:
+    """`record_unary_ratio`: rates of record and echo, alternated, medians."""
+    listen = f"127.0.0.1:{free_port()}"
+    context = multiprocessing.get_context("spawn")
+    echo = context.Process(target=serve_echo, args=(listen, str(world.layout.keys)), daemon=True)
+    echo.start()
+    try:
+        rates: dict[str, list[float]] = {"echo": [], "record": []}
+        number = 10**9
+        for _ in range(ROUNDS):
+            for name, address in (("echo", listen), ("record", world.layout.listen("activity"))):
+                calls = uvloop.run(_load(world, address, seconds, number))
+                number += 10**6
+                rates[name].append(calls / seconds)
+    finally:
+        echo.terminate()
+        echo.join()
+    record, empty = (statistics.median(rates[name]) for name in ("record", "echo"))
+    return {
+        "record_unary_per_s": round(record),
+        "echo_unary_per_s": round(empty),
+        "record_unary_ratio": round(record / empty, 3),
+    }
+
+
+async def _load(world: World, address: str, seconds: float, first: int) -> int:
+    """Calls answered by `address` in that time, from 32 callers on one channel."""
+    token = Clients(Layout(world.layout.var, os.environ)).token("source", SOURCE)
+    metadata = (("authorization", f"Bearer {token}"),)
+    done = 0
+    numbers = iter(range(first, first + 10**6))
+    async with grpc.aio.insecure_channel(address) as channel:
+        await channel.channel_ready()
+        stub = pb_grpc.ActivityServiceStub(channel)
+        end = time.monotonic() + seconds
+
+        async def caller() -> None:
+            nonlocal done
+            while time.monotonic() < end:
+                number = next(numbers)
+                ride = report(world, number % len(world.names), number)
+                request = pb.RecordActivityRequest(activity=ride)
+                await stub.RecordActivity(request, metadata=metadata)
+                done += 1
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    return done
