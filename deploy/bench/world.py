@@ -119,8 +119,6 @@ def wait_until_known(world: World) -> None:
         while True:
             row = connection.execute("select count(*) from account_consent").fetchone()
             if row is not None and row[0] == wanted:
-                for table in ("account_consent", "event_key", "activity_detail"):
-                    connection.execute(f"vacuum analyze {table}".encode())
                 return
             connection.execute("select pg_sleep(0.2)")
 

@@ -1,14 +1,15 @@
 """Columns into PostgreSQL without a Python object per value.
 
-Two ways, both binary: `array` makes a parameter for `unnest(...)`, `copy_columns` runs a
-COPY. Numbers come as numpy arrays and are laid out by one structured array; big-endian is
-what the wire wants and what packed feed columns hold (`pack`, `unpack`).
+`array` makes a binary parameter for `unnest(...)` of a prepared statement. Numbers come as
+numpy arrays and are laid out by one structured array; big-endian is what the wire wants and
+what packed feed columns hold (`pack`, `unpack`). COPY was measured beside it and lost: 2.6 ms
+a call for 32 rows, and no gain at 4,000.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _TYPES = {
     "int8": (20, 1016, 8),
     "timestamptz": (1184, 1185, 8),
     "uuid": (2950, 2951, 16),
+    "bytea32": (17, 1001, 32),
     "text": (25, 1009, None),
     "bytea": (17, 1001, None),
 }
@@ -65,8 +67,8 @@ def register(connection: psycopg.Connection[Any]) -> None:
 def array(kind: str, values: Ints | Sequence[str] | Sequence[bytes]) -> Array:
     """`values` as an array of `kind`.
 
-    int2, int4, int8: integers; timestamptz: microseconds since 1970; uuid: uint8 of shape
-    (n, 16); text: str; bytea: bytes.
+    int2, int4, int8: integers; timestamptz: microseconds since 1970; uuid and bytea32: uint8
+    of shape (n, 16) and (n, 32); text: str; bytea: bytes.
     """
     oid, array_oid, width = _TYPES[kind]
     header = struct.pack(">iiiii", 1, 0, oid, len(values), 1)
@@ -76,30 +78,6 @@ def array(kind: str, values: Ints | Sequence[str] | Sequence[bytes]) -> Array:
     laid["length"] = width
     laid["value"] = _wire(kind, np.asarray(values))
     return Array(array_oid, header + laid.tobytes())
-
-
-def copy_columns(
-    connection: psycopg.Connection[Any],
-    table: str,
-    columns: Mapping[str, tuple[str, Ints]],
-) -> None:
-    """COPYs `columns` (name -> kind and values, all of one length, no nulls) into `table`.
-
-    Besides the kinds of `array`, `bytea32` takes uint8 of shape (n, 32).
-    """
-    fields: list[tuple[str, Any]] = [("fields", ">i2")]
-    for name, (kind, _) in columns.items():
-        fields += [(f"{name}:length", ">i4"), (name, _dtype(kind))]
-    rows = np.empty(len(next(iter(columns.values()))[1]), fields)
-    rows["fields"] = len(columns)
-    for name, (kind, values) in columns.items():
-        rows[f"{name}:length"] = rows.dtype[name].itemsize
-        rows[name] = _wire(kind, values)
-    names = ", ".join(columns)
-    with connection.cursor().copy(f"copy {table} ({names}) from stdin (format binary)") as copy:
-        copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
-        copy.write(rows.tobytes())
-        copy.write(struct.pack(">h", -1))
 
 
 def pack(values: Ints, width: int) -> bytes:

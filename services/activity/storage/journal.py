@@ -26,21 +26,27 @@ from services.activity.usecases.commit_submissions import KeyRaced, LaneKey
 from services.activity.usecases.withdraw_activity import Withdrawal
 from shared.feed.append import advance_heads
 from shared.refusal import RetryLater
-from shared.storage.bulk import array, copy_columns, pack
+from shared.storage.bulk import array, pack
 from shared.storage.engine import Database, driver_of
 
 _FRESH = """
 select count(*) filter (where complete_time >= now() - %s * interval '1 ms') from cursor
 where feed = 'identity'
 """
+# "limit 1" makes each look-up a look-up: no plan, however old, can read a whole index instead.
 _JUDGE = """
-select i.row, k.content, a.state, a.account_id is not null
+select i.row, k.content, a.state, a.state is not null
 from unnest(%s::int4[], %s::int2[], %s::uuid[], %s::int2[], %s::int8[], %s::int2[],
             %s::timestamptz[])
     as i (row, key_shard, key, shard, account_id, scope, occur_time)
-left join event_key k on k.shard = i.key_shard and k.key = i.key
-left join account_consent a on a.shard = i.shard and a.account_id = i.account_id
-where k.key is not null or a.state is distinct from 1
+left join lateral (
+    select content from event_key where shard = i.key_shard and key = i.key limit 1
+) k on true
+left join lateral (
+    select state, cover_from, cover_until from account_consent
+    where shard = i.shard and account_id = i.account_id limit 1
+) a on true
+where k.content is not null or a.state is distinct from 1
    or not coalesce(a.cover_from[i.scope] <= i.occur_time and now() < a.cover_until[i.scope], false)
 """
 _CLAIM = """
@@ -55,6 +61,10 @@ on conflict (shard, key) do update
         select from withdrawal w where w.shard = c.account_shard and w.key = c.event_key
     )
 returning c.event_key
+"""
+_KEYS = """
+insert into event_key (key, content, ref, shard)
+select * from unnest(%s::uuid[], %s::int8[], %s::int8[], %s::int2[])
 """
 _DETAIL = """
 insert into activity_detail (account_id, occur_time, ref, civil_day, shard, source_event_id)
@@ -166,15 +176,15 @@ class Journal:
         """The duplicate index; raises UniqueViolation when a key is there already."""
         halves = np.ascontiguousarray(reports.keys).view(">u8")
         order = np.lexsort((halves[:, 1], halves[:, 0], reports.key_shard))
-        copy_columns(
-            self._connection,
-            "event_key",
-            {
-                "key": ("uuid", reports.keys[order]),
-                "content": ("int8", reports.contents[order]),
-                "ref": ("int8", refs[order]),
-                "shard": ("int2", reports.key_shard[order]),
-            },
+        self._connection.execute(
+            _KEYS,
+            (
+                array("uuid", reports.keys[order]),
+                array("int8", reports.contents[order]),
+                array("int8", refs[order]),
+                array("int2", reports.key_shard[order]),
+            ),
+            prepare=True,
         )
 
     def write_details(self, reports: Columns, refs: NDArray[np.int64]) -> None:

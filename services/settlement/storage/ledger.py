@@ -18,17 +18,20 @@ from services.settlement.storage.columns import Changes, Transfers, key_arrays, 
 from services.settlement.usecases.post_transfers import Raced
 from shared.feed.append import advance_heads
 from shared.refusal import BookHalted, RetryLater
-from shared.storage.bulk import array, copy_columns
+from shared.storage.bulk import array
 from shared.storage.engine import Database, driver_of
 
 Ints = NDArray[np.int64]
 
+# "limit 1" makes each look-up a look-up: no plan, however old, can read a whole index instead.
+# The pockets come in locking order, and rows that are locked keep their place.
 _LOCK = """
 select p.shard, p.account_id, p.kind, p.asset, p.balance
-from pocket p
-join unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[]) as w (shard, account_id, kind, asset)
-    using (shard, account_id, kind, asset)
-order by p.shard, p.account_id, p.kind, p.asset for update of p
+from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[]) as w (shard, account_id, kind, asset)
+cross join lateral (
+    select * from pocket p where p.shard = w.shard and p.account_id = w.account_id
+        and p.kind = w.kind and p.asset = w.asset limit 1 for update
+) p
 """
 _ADD = """
 insert into pocket as p (account_id, balance, floor, version, asset, kind, shard)
@@ -45,7 +48,11 @@ set balance = p.balance + c.change, version = p.version + c.transfers,
     forgiven = p.forgiven + c.forgiven
 from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[], %s::int8[], %s::int8[], %s::int8[])
     as c (shard, account_id, kind, asset, change, transfers, forgiven)
-where p.shard = c.shard and p.account_id = c.account_id and p.kind = c.kind and p.asset = c.asset
+cross join lateral (
+    select ctid as place from pocket o where o.shard = c.shard and o.account_id = c.account_id
+        and o.kind = c.kind and o.asset = c.asset limit 1
+) found
+where p.ctid = found.place
 """
 _RUN = """
 insert into posting_run
@@ -54,9 +61,18 @@ select shard, first_position, last_position, first_transfer, last_transfer, now(
 from unnest(%s::int2[], %s::int8[], %s::int8[], %s::int8[], %s::int8[])
     as r (shard, first_position, last_position, first_transfer, last_transfer)
 """
+_TRANSFERS = """
+insert into transfer (position, from_account, to_account, amount, asset_class, civil_day,
+    leaf_count, shard, kind, from_kind, to_kind, asset, leaf_digest)
+select * from unnest(%s::int8[], %s::int8[], %s::int8[], %s::int8[], %s::int4[], %s::int4[],
+    %s::int4[], %s::int2[], %s::int2[], %s::int2[], %s::int2[], %s::int2[], %s::bytea[])
+"""
 _KNOWN = """
-select k.key, k.body, k.transfer_shard, k.position from transfer_key k
-join unnest(%s::int2[], %s::uuid[]) as w (shard, key) using (shard, key)
+select k.key, k.body, k.transfer_shard, k.position
+from unnest(%s::int2[], %s::uuid[]) as w (shard, key)
+cross join lateral (
+    select * from transfer_key k where k.shard = w.shard and k.key = w.key limit 1
+) k
 """
 _KEYS = """
 insert into transfer_key (key, body, position, transfer_shard, shard, cause)
@@ -144,24 +160,24 @@ class Ledger:
         first = advance_heads(self._driver, shards, counts)
         ranks = np.arange(len(transfers.shard)) - np.repeat(starts, counts)
         position = np.repeat(first, counts) + ranks
-        copy_columns(
-            self._driver,
-            "transfer",
-            {
-                "position": ("int8", position),
-                "from_account": ("int8", transfers.from_account),
-                "to_account": ("int8", transfers.to_account),
-                "amount": ("int8", transfers.amount),
-                "asset_class": ("int4", transfers.asset_class),
-                "civil_day": ("int4", transfers.civil_day),
-                "leaf_count": ("int4", transfers.leaf_count),
-                "shard": ("int2", transfers.shard),
-                "kind": ("int2", transfers.kind),
-                "from_kind": ("int2", transfers.from_kind),
-                "to_kind": ("int2", transfers.to_kind),
-                "asset": ("int2", transfers.asset),
-                "leaf_digest": ("bytea32", transfers.leaf_digest),
-            },
+        self._driver.execute(
+            _TRANSFERS,
+            (
+                array("int8", position),
+                array("int8", transfers.from_account),
+                array("int8", transfers.to_account),
+                array("int8", transfers.amount),
+                array("int4", transfers.asset_class),
+                array("int4", transfers.civil_day),
+                array("int4", transfers.leaf_count),
+                array("int2", transfers.shard),
+                array("int2", transfers.kind),
+                array("int2", transfers.from_kind),
+                array("int2", transfers.to_kind),
+                array("int2", transfers.asset),
+                array("bytea32", transfers.leaf_digest),
+            ),
+            prepare=True,
         )
         causes = np.array([runs[int(shard)] for shard in shards], np.int64)
         self._driver.execute(
