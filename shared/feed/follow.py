@@ -40,7 +40,8 @@ class Follower(Generic[Response]):
     """Follows one feed for as long as `run` runs.
 
     `open_stream(cursors)` gives the responses from those positions on; `weight(response)`
-    says how many facts one carries, and about `weight_max` are applied together.
+    says how many facts one carries, and about `weight_max` are applied together; after the
+    first it waits `linger_ms` for more.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Follower(Generic[Response]):
         applier: Applier[Response],
         weight: Callable[[Response], int],
         weight_max: int = 16_000,
+        linger_ms: int = 10,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -61,6 +63,7 @@ class Follower(Generic[Response]):
         self._applier = applier
         self._weight = weight
         self._weight_max = weight_max
+        self._linger_s = linger_ms / 1000
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"follow-{feed}")
 
     async def run(self) -> None:
@@ -119,6 +122,8 @@ class Follower(Generic[Response]):
             return []
         responses = [first.result()]
         weight = self._weight(responses[0])
+        if weight < self._weight_max:
+            await asyncio.sleep(self._linger_s)  # a transaction costs as much for one as for many
         while weight < self._weight_max and not queue.empty():
             responses.append(queue.get_nowait())
             weight += self._weight(responses[-1])
