@@ -54,7 +54,7 @@ class Supervisor:
     def start(self) -> None:
         """Returns when every service reports itself healthy."""
         for service in self._services:
-            check_port(self.layout.listen(service))
+            check_port(self.layout.listen(service), shared=False)
         load_or_make_key(self.layout.keys)
         self.layout.logs.mkdir(parents=True, exist_ok=True)
         if any(self.layout.database_url(service) is None for service in self._services):

@@ -130,16 +130,16 @@ class Server:
             await self._health.set(name, state)
 
 
-def check_port(listen: str) -> None:
+def check_port(listen: str, *, shared: bool = True) -> None:
     """PortInUse when another program holds the address.
 
-    Workers of one service share it by SO_REUSEPORT, which only sockets that ask for it may
-    do; a socket that does not ask finds out whether anything else is there.
+    Workers of one service share it by SO_REUSEPORT; with `shared` off, such a worker (of this
+    suite or another checkout's) counts as another program too.
     """
     host, _, port = listen.rpartition(":")
     with suppress(ValueError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         try:
             probe.bind((host, int(port)))
         except OSError as error:
