@@ -2,80 +2,91 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from shared.refusal import CallerNotAllowed, LimitReached
+from shared.refusal import CallerNotAllowed
 from shared.rpc.caller import PUBLIC, Caller, set_caller
 from shared.rpc.contract import Policy
+from shared.rpc.limits import CallLimits, host_of
 from shared.rpc.tokens import TokenVerifier
 
-_PEERS_MAX = 10_000
 _OWNED_FIELDS = ("name", "parent", "account")
 
 
 class Admission:
-    """Checks callers against policies; keeps the buckets of rate limits."""
+    """Checks callers against policies and holds them to their rates."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._limits = CallLimits()
 
-    def admit(self, policy: Policy, metadata: Any, peer: str) -> Caller:
+    def admit(self, policy: Policy, authorization: str, peer: Callable[[], str]) -> Caller:
         """The caller, known to the task from here on; raises a refusal."""
-        authorization = next((value for key, value in metadata if key == "authorization"), "")
-        if authorization:
-            who = self._verifier.verify(authorization)
-        elif "public" in policy.callers:
+        if not policy.callers:
+            raise CallerNotAllowed(
+                f"{policy.method} may be called by nobody; its contract lists no caller",
+                metadata={"caller": "", "method": policy.method},
+            )
+        if not authorization and policy.is_public:
             who = PUBLIC
         else:
-            who = self._verifier.verify("")
-        if who.kind not in policy.callers and "public" not in policy.callers:
+            who = self._verifier.verify(authorization)
+        if who.kind not in policy.callers and not policy.is_public:
             raise CallerNotAllowed(
-                f"{policy.method} may be called by {', '.join(sorted(policy.callers)) or 'nobody'}"
-                f" and this token is of a {who.kind}",
+                f"{policy.method} may be called by {', '.join(sorted(policy.callers))} "
+                f"and this token is of a {who.kind}",
                 metadata={"caller": who.name, "method": policy.method},
             )
         if policy.calls_per_second:
-            self._spend(policy, peer.rpartition(":")[0])
+            self._limits.spend(host_of(peer()), policy.method, policy.calls_per_second)
         set_caller(who)
         return who
 
-    def _spend(self, policy: Policy, peer: str) -> None:
-        """Takes one call from the peer's bucket, which refills at the stated rate."""
-        rate = policy.calls_per_second
-        now = time.monotonic()
-        calls, since = self._buckets.pop((peer, policy.method), (float(rate), now))
-        calls = min(float(rate), calls + (now - since) * rate)
-        if len(self._buckets) >= _PEERS_MAX:
-            self._buckets.popitem(last=False)
-        self._buckets[peer, policy.method] = (max(calls - 1, 0.0), now)
-        if calls < 1:
-            raise LimitReached(
-                f"{policy.method} takes {rate} calls a second from one peer; wait and call again",
-                retry_after_ms=max(1, 1000 // rate),
-                metadata={"limit": "calls_per_second", "value": rate},
-            )
 
+def owned_fields(request: Descriptor) -> tuple[str, ...]:
+    """The fields that name whose resource a request is about; () when none does.
 
-def owned_field(request: Descriptor) -> str:
-    """The field that names whose resource a request is about; "" when none does."""
+    A whole resource in the request counts by its own name: `account.name`.
+    """
+    found = []
     for name in _OWNED_FIELDS:
         field = request.fields_by_name.get(name)
-        if field is not None and field.type == field.TYPE_STRING:
-            return name
-    return ""
+        if field is None or field.is_repeated:
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING:
+            found.append(name)
+        elif field.message_type is not None and "name" in field.message_type.fields_by_name:
+            found.append(f"{name}.name")
+    return tuple(found)
 
 
-def check_owner(who: Caller, policy: Policy, field: str, request: Any) -> None:
-    """Refuses a customer whose request is not about the account of the token."""
-    value = getattr(request, field)
-    if who.account and (value == who.account or value.startswith(who.account + "/")):
-        return
-    raise CallerNotAllowed(
+def check_owner(who: Caller, policy: Policy, fields: tuple[str, ...], request: Any) -> None:
+    """Refuses a customer whose request is not about the account of the token.
+
+    Every field of `fields` that is set must name that account or something below it. One
+    plain field must be set; `account.name` may be empty, which is how an account is opened.
+    """
+    named = False
+    for field in fields:
+        outer, _, inner = field.partition(".")
+        value = getattr(request, outer)
+        value = getattr(value, inner) if inner else value
+        if value and not _is_below(value, who.account):
+            raise _not_own(who, policy, field, value)
+        named = named or bool(value) or bool(inner)
+    if fields and not named:
+        raise _not_own(who, policy, fields[0], "")
+
+
+def _is_below(name: str, account: str) -> bool:
+    return bool(account) and (name == account or name.startswith(account + "/"))
+
+
+def _not_own(who: Caller, policy: Policy, field: str, value: str) -> CallerNotAllowed:
+    return CallerNotAllowed(
         f"{field} is {value[:64]!r} and this token is of {who.account or 'no account yet'}; "
         "a customer reaches the own account only",
         metadata={"caller": who.account or "customer", "method": policy.method},

@@ -11,6 +11,7 @@ from shared.refusal import FieldInvalid, PageTokenInvalid
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 500
+_MAC_BYTES = 16
 
 
 def page_size_of(asked: int) -> int:
@@ -21,14 +22,17 @@ def page_size_of(asked: int) -> int:
 
 
 class PageTokens:
-    """Seals the key of a page's last row together with the query it belongs to."""
+    """Seals the key of a page's last row together with the query it belongs to.
+
+    A token can be read but not made or changed without the secret. It is text for a URL.
+    """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def seal(self, last: tuple[int, ...], *query: str) -> str:
-        """The token of the page after `last` of this query."""
-        body = json.dumps(last).encode()
+        """The token of the page after `last` of this query: its method, parent and filters."""
+        body = json.dumps(last, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(self._mac(body, query) + body).decode().rstrip("=")
 
     def open(self, token: str, *query: str) -> tuple[int, ...] | None:
@@ -39,12 +43,13 @@ class PageTokens:
             data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except ValueError:
             data = b""
-        if not hmac.compare_digest(data[:16], self._mac(data[16:], query)):
+        body = data[_MAC_BYTES:]
+        if not hmac.compare_digest(data[:_MAC_BYTES], self._mac(body, query)):
             raise PageTokenInvalid(
                 "page_token is not of this query; start again without one", field="page_token"
             )
-        return tuple(json.loads(data[16:]))
+        return tuple(json.loads(body))
 
     def _mac(self, body: bytes, query: tuple[str, ...]) -> bytes:
         text = json.dumps(query).encode() + b"\0" + body
-        return hmac.digest(self._secret, text, sha256)[:16]
+        return hmac.digest(self._secret, text, sha256)[:_MAC_BYTES]

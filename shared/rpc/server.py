@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -21,41 +19,50 @@ import structlog
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from shared.rpc.address import PortInUse, check_port, unusable
 from shared.rpc.admission import Admission
 from shared.rpc.contract import policy_of
+from shared.rpc.plain import wrap_plain
 from shared.rpc.tokens import TokenVerifier
 from shared.rpc.wrapper import Wrapper
 
+__all__ = ["MESSAGE_MAX_BYTES", "PortInUse", "Server", "check_port"]
+
 MESSAGE_MAX_BYTES = 8 * 1024 * 1024
+_HEALTH_WORD_S = 0.02  # for the word that we stop to reach those who watch our health
+_HEALTH = "grpc.health.v1.Health"
 _log = structlog.get_logger()
 
 Register = Callable[[Any, Any], None]
 """A generated `add_...Servicer_to_server`."""
-
-
-class PortInUse(Exception):
-    """Something else listens on the address."""
+Handlers = Mapping[str, Any]
 
 
 class _Collector:
-    """Stands in for a server while generated code registers, and keeps what it registers."""
+    """Stands in for a server while generated code registers, and keeps what it registers.
+
+    Generated code says each method twice, to `add_generic_rpc_handlers` and to
+    `add_registered_method_handlers`; the second says it in a form that can be wrapped.
+    """
 
     def __init__(self) -> None:
-        self.handlers: dict[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        self.services: dict[str, Handlers] = {}
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """Ignored: the registered methods below say the same in a form that can be wrapped."""
+        pass
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-    ) -> None:
-        self.handlers[service] = handlers
+    def add_registered_method_handlers(self, service: str, handlers: Handlers) -> None:
+        self.services[service] = handlers
 
 
 class Server:
-    """Servicers behind one address, e.g. "127.0.0.1:50051"; several workers may share it."""
+    """Servicers behind one address; several workers may share it. Needs a running loop.
+
+    `listen` is "127.0.0.1:50051", "[::1]:50051" or "unix:/path"; port 0 picks a free one,
+    which `port` then says.
+    """
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class Server:
         grace_ms: int = 5_000,
         with_reflection: bool = True,
     ) -> None:
+        self.port = 0
         self._listen = listen
         self._grace_ms = grace_ms
         self._with_reflection = with_reflection
@@ -74,6 +82,10 @@ class Server:
                 ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
                 ("grpc.so_reuseport", 1),
+                # A peer that vanished is noticed within 80 s, also while its watch is silent.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ]
         )
@@ -82,32 +94,35 @@ class Server:
         self._names: list[str] = []
 
     def add(self, register: Register, servicer: Any) -> None:
-        """Serves `servicer`; `register` is the generated function of its service."""
-        collector = _Collector()
-        register(servicer, collector)
-        for service, handlers in collector.handlers.items():
+        """Serves `servicer`; `register` is the generated function of its service.
+
+        A method that the servicer leaves to its generated base is answered UNIMPLEMENTED.
+        """
+        for service, handlers in _collect(register, servicer).items():
             methods = descriptor_pool.Default().FindServiceByName(service).methods_by_name
             wrapped = {
                 name: self._wrapper.wrap(handler, methods[name], policy_of(methods[name]))
                 for name, handler in handlers.items()
             }
-            self._server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service, wrapped),)
-            )
-            self._server.add_registered_method_handlers(service, wrapped)
+            self._register(service, wrapped)
             self._names.append(service)
 
     async def start(self) -> None:
-        """Listens and reports itself healthy; raises PortInUse."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        """Listens and reports itself healthy; raises PortInUse or SettingsInvalid."""
+        self._add_plain(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         if self._with_reflection:
-            names = (*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
-        check_port(self._listen)
-        self._server.add_insecure_port(self._listen)
+            names = (*self._names, _HEALTH, reflection.SERVICE_NAME)
+            servicer = reflection.aio.ReflectionServicer(names)
+            self._add_plain(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, servicer)
+        try:
+            self._listen_there()
+        except BaseException:
+            await self._server.stop(None)
+            raise
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        _log.info("server.listening", listen=self._listen)
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("server.listening", listen=self._listen, port=self.port)
 
     async def run_until_signal(self) -> None:
         """Serves until SIGTERM or SIGINT, then stops."""
@@ -119,31 +134,41 @@ class Server:
         await self.stop()
 
     async def stop(self) -> None:
-        """Takes no new call, ends watches, lets calls under way finish within the grace."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._wrapper.end_watches()
+        """Takes no new call, ends streams, lets calls under way finish within the grace.
+
+        Watches and the reading of lanes end with RETRY_LATER; a lane's appends that were
+        read are acknowledged first.
+        """
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(_HEALTH_WORD_S)
+        self._wrapper.stopping.begin()
         await self._server.stop(self._grace_ms / 1000)
+        self._wrapper.journal.flush()
         _log.info("server.stopped", listen=self._listen)
 
-    async def _set_health(self, state: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *self._names):
-            await self._health.set(name, state)
-
-
-def check_port(listen: str, *, shared: bool = True) -> None:
-    """PortInUse when another program holds the address.
-
-    Workers of one service share it by SO_REUSEPORT; with `shared` off, such a worker (of this
-    suite or another checkout's) counts as another program too.
-    """
-    host, _, port = listen.rpartition(":")
-    with suppress(ValueError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+    def _listen_there(self) -> None:
+        check_port(self._listen, shared=True)
         try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            raise PortInUse(
-                f"{listen} cannot be listened on ({error.strerror}); stop what runs there or "
-                "choose another address in CARBONACCOUNT_<SERVICE>_LISTEN"
-            ) from error
+            self.port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:  # somebody was faster since the check
+            raise unusable(self._listen, str(error)) from error
+
+    def _add_plain(self, register: Register, servicer: Any) -> None:
+        """Serves what is not of our contract and open to everyone."""
+        for service, handlers in _collect(register, servicer).items():
+            plain = {
+                name: wrap_plain(handler, self._wrapper.stopping)
+                for name, handler in handlers.items()
+            }
+            self._register(service, plain)
+
+    def _register(self, service: str, handlers: dict[str, Any]) -> None:
+        generic = grpc.method_handlers_generic_handler(service, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        self._server.add_registered_method_handlers(service, handlers)
+
+
+def _collect(register: Register, servicer: Any) -> dict[str, Handlers]:
+    collector = _Collector()
+    register(servicer, collector)
+    return collector.services

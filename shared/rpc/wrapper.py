@@ -1,179 +1,221 @@
-"""One wrapper around every RPC: parse, admit, check, time, translate, log."""
+"""One wrapper around every RPC: parse, admit, check, time, translate, log.
+
+One function a method, made at registration, instead of a stack of interceptors: a call
+pays for each policy once and for no layers between them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
+import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from shared.refusal import FieldInvalid
-from shared.rpc.admission import Admission, check_owner, owned_field
-from shared.rpc.contract import Policy, check_of, redacted
+from shared.rpc.admission import Admission, check_owner, owned_fields
+from shared.rpc.contract import Policy, check_of
+from shared.rpc.journal import Entry, Journal
 from shared.rpc.status import refusal_of, to_status
+from shared.rpc.stopping import Stopping, refusal
 
-_log = structlog.get_logger()
+_REQUEST_ID_MAX = 64
 Handler = Any  # grpc.RpcMethodHandler, which is generic in the stubs only
+Context = Any  # grpc.aio.ServicerContext, likewise
 
 
-class _Unparsable:
+class Unparsable:
     """Stands for bytes that are no message of the contract."""
 
 
-_UNPARSABLE = _Unparsable()
+UNPARSABLE = Unparsable()
 
 
-class _Call:
+class _Unimplemented(Exception):
+    """The servicer leaves this method to its generated base class."""
+
+
+class _Method:
     """One method with everything that is enforced around it."""
 
     def __init__(self, admission: Admission, method: MethodDescriptor, policy: Policy) -> None:
         self.policy = policy
         self._admission = admission
         self._check = check_of(method.input_type)
-        self._owned = owned_field(method.input_type)
+        # What is public is nobody's: a customer may read it with a token as well as without.
+        self._owned = () if policy.is_public else owned_fields(method.input_type)
 
-    def admit(self, context: Any) -> tuple[Any, str]:
-        """Caller and request id; raises a refusal."""
-        metadata = context.invocation_metadata() or ()
-        who = self._admission.admit(self.policy, metadata, context.peer())
-        request_id = next((v for k, v in metadata if k == "x-request-id"), "")[:64]
-        return who, request_id or secrets.token_hex(8)
+    def admit(self, context: Context, entry: Entry) -> None:
+        """Learns caller and request id; raises a refusal. The id goes back in any case."""
+        authorization = request_id = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                authorization = value
+            elif key == "x-request-id":
+                request_id = value[:_REQUEST_ID_MAX]
+        entry.request_id = request_id or f"{random.getrandbits(64):016x}"
+        context.set_trailing_metadata((("x-request-id", entry.request_id),))
+        entry.caller = self._admission.admit(self.policy, authorization, context.peer)
 
-    def check(self, who: Any, request: Any) -> None:
+    def check(self, entry: Entry, request: Any) -> None:
         """Refuses a request that breaks a stated rule or is about somebody else."""
-        if request is _UNPARSABLE:
-            raise FieldInvalid("request", "the bytes are no message of this method; see its proto")
+        if request is UNPARSABLE:
+            raise FieldInvalid("request", "request is no message of this method; see its proto")
         self._check(request)
-        if self._owned and who.kind == "customer":
-            check_owner(who, self.policy, self._owned, request)
+        if self._owned and entry.caller.kind == "customer":
+            check_owner(entry.caller, self.policy, self._owned, request)
 
 
 class Wrapper:
-    """Wraps handlers; knows the watches that run, so that a stop can end them."""
+    """Wraps handlers of one server; needs a running loop."""
 
     def __init__(self, admission: Admission, deadline_default_ms: int) -> None:
         self._admission = admission
         self._deadline_default_s = deadline_default_ms / 1000
-        self._watches: set[asyncio.Task[Any]] = set()
+        self.journal = Journal()
+        self.stopping = Stopping()
 
     def wrap(self, handler: Handler, method: MethodDescriptor, policy: Policy) -> Handler:
         """The same handler with the contract enforced around it."""
-        call = _Call(self._admission, method, policy)
-        parse = _parser(handler.request_deserializer)
-        serialize = handler.response_serializer
+        enforced = _Method(self._admission, method, policy)
+        parse = parser(handler.request_deserializer)
+        behaviour = _behaviour_of(handler)
+        if behaviour.__module__.endswith("_pb2_grpc"):
+            behaviour = _unimplemented
+        incoming, serialize = handler.request_streaming, handler.response_serializer
+        # Responses are serialised inside the wrapper, so that one which cannot be is refused
+        # like any other fault of ours and not with the library's UNKNOWN.
         if handler.response_streaming:
-            behaviour = handler.stream_stream or handler.unary_stream
-            streamed = self._stream(call, behaviour, handler.request_streaming)
-            if handler.request_streaming:
-                return grpc.stream_stream_rpc_method_handler(streamed, parse, serialize)
-            return grpc.unary_stream_rpc_method_handler(streamed, parse, serialize)
-        behaviour = handler.stream_unary or handler.unary_unary
-        single = self._single(call, behaviour, handler.request_streaming)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(single, parse, serialize)
-        return grpc.unary_unary_rpc_method_handler(single, parse, serialize)
+            streamed = self._stream(enforced, behaviour, serialize, incoming)
+            if incoming:
+                return grpc.stream_stream_rpc_method_handler(streamed, parse, None)
+            return grpc.unary_stream_rpc_method_handler(streamed, parse, None)
+        if incoming:
+            gathered = self._gathered(enforced, behaviour, serialize)
+            return grpc.stream_unary_rpc_method_handler(gathered, parse, None)
+        single = self._single(enforced, behaviour, serialize)
+        return grpc.unary_unary_rpc_method_handler(single, parse, None)
 
-    def end_watches(self) -> None:
-        """Ends streams that only read; their followers go on elsewhere from their cursors."""
-        for task in self._watches:
-            task.cancel()
+    def _single(self, method: _Method, behaviour: Any, serialize: Any) -> Any:
+        name, journal, deadline_s = method.policy.method, self.journal, self._deadline_default_s
 
-    def _single(self, call: _Call, behaviour: Any, request_streaming: bool) -> Any:
-        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = time.perf_counter_ns()
+        async def serve(request: Any, context: Context) -> Any:
+            entry = Entry(name)
             try:
-                who, request_id = call.admit(context)
-                if request_streaming:
-                    request = _checked(call, who, request)
-                else:
-                    call.check(who, request)
+                method.admit(context, entry)
+                method.check(entry, request)
                 if context.time_remaining() is None:
-                    async with asyncio.timeout(self._deadline_default_s):
+                    async with asyncio.timeout(deadline_s):
                         response = await behaviour(request, context)
                 else:
                     response = await behaviour(request, context)
+                data = serialize(response)
+            except asyncio.CancelledError:
+                journal.cancelled(entry, context)
+                raise
             except Exception as error:
-                return await _refuse(error, call, request, context, started)
-            context.set_trailing_metadata((("x-request-id", request_id),))
-            _log.debug(
-                "rpc.ok",
-                method=call.policy.method,
-                caller=who.kind,
-                duration_us=(time.perf_counter_ns() - started) // 1000,
-                request_id=request_id,
-            )
-            return response
+                await self._refuse(error, entry, request, context)
+            else:
+                journal.done(entry, request)
+                return data
 
         return serve
 
-    def _stream(self, call: _Call, behaviour: Any, request_streaming: bool) -> Any:
-        async def serve(
-            request: Any, context: grpc.aio.ServicerContext[Any, Any]
-        ) -> AsyncIterator[Any]:
-            started = time.perf_counter_ns()
-            task = asyncio.current_task()
-            assert task is not None
-            if call.policy.reads_only:
-                self._watches.add(task)
+    def _gathered(self, method: _Method, behaviour: Any, serialize: Any) -> Any:
+        async def read(requests: Any, context: Context) -> Any:
+            entry = Entry(method.policy.method)
             try:
-                who, _ = call.admit(context)
-                if request_streaming:
-                    request = _checked(call, who, request)
-                else:
-                    call.check(who, request)
-                async for response in behaviour(request, context):
-                    yield response
+                method.admit(context, entry)
+                timeout = self._deadline_default_s if context.time_remaining() is None else None
+                async with asyncio.timeout(timeout):
+                    data = serialize(await behaviour(self._read(method, entry, requests), context))
+                if self.stopping.begun and not entry.read_to_end:
+                    raise refusal()
+            except asyncio.CancelledError:
+                self.journal.cancelled(entry, context)
+                raise
             except Exception as error:
-                await _refuse(error, call, request, context, started)
-            finally:
-                self._watches.discard(task)
+                await self._refuse(error, entry, None, context)
+            else:
+                self.journal.done(entry)
+                return data
+
+        return read
+
+    def _stream(self, method: _Method, behaviour: Any, serialize: Any, incoming: bool) -> Any:
+        reads_only = method.policy.reads_only and not incoming
+
+        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+            entry = Entry(method.policy.method)
+            life: AbstractContextManager[None] = nullcontext()
+            if reads_only:
+                life = self.stopping.watch()
+            try:
+                with life:
+                    method.admit(context, entry)
+                    if incoming:
+                        request = self._read(method, entry, request)
+                    else:
+                        method.check(entry, request)
+                    async with aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            yield serialize(response)
+                if incoming and self.stopping.begun and not entry.read_to_end:
+                    raise refusal()
+            except asyncio.CancelledError:
+                self.journal.cancelled(entry, context)
+                raise
+            except Exception as error:
+                await self._refuse(error, entry, None if incoming else request, context)
+            else:
+                self.journal.done(entry)
 
         return serve
 
+    async def _read(self, method: _Method, entry: Entry, requests: Any) -> AsyncIterator[Any]:
+        async for request in self.stopping.until_begun(requests):
+            method.check(entry, request)
+            yield request
+        entry.read_to_end = not self.stopping.begun
 
-async def _checked(call: _Call, who: Any, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        call.check(who, request)
-        yield request
+    async def _refuse(self, error: Exception, entry: Entry, request: Any, context: Context) -> None:
+        """Ends the call with the status of `error`."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, _Unimplemented):
+            self.journal.ended(entry, "UNIMPLEMENTED", "", None)
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not served here yet")
+        told = refusal_of(error, entry.method, request, entry.request_id)
+        shown = request if hasattr(request, "ListFields") else None
+        self.journal.ended(entry, told.code.name, told.reason, shown)
+        status: Any = rpc_status.to_status(to_status(told))
+        trailing = (*status.trailing_metadata, ("x-request-id", entry.request_id))
+        await context.abort(status.code, status.details, trailing)
 
 
-def _parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """A parser that hands bad bytes on, so that they are refused with a reason."""
 
     def parse(data: bytes) -> Any:
         try:
             return deserialize(data)
         except DecodeError:
-            return _UNPARSABLE
+            return UNPARSABLE
 
     return parse
 
 
-async def _refuse(
-    error: Exception,
-    call: _Call,
-    request: Any,
-    context: grpc.aio.ServicerContext[Any, Any],
-    started: int,
-) -> None:
-    """Ends the call with the status of `error`."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    refusal = refusal_of(error, call.policy.method)
-    _log.info(
-        "rpc.refused",
-        method=call.policy.method,
-        code=refusal.code.name,
-        reason=refusal.reason,
-        duration_us=(time.perf_counter_ns() - started) // 1000,
-        request=redacted(request) if hasattr(request, "ListFields") else "",
+def _behaviour_of(handler: Handler) -> Any:
+    return (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    await context.abort_with_status(rpc_status.to_status(to_status(refusal)))
+
+
+def _unimplemented(_request: Any, _context: Context) -> Any:
+    raise _Unimplemented

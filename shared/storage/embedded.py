@@ -25,7 +25,7 @@ from typing import IO
 import psycopg
 from psycopg import sql
 
-from shared.storage import (
+from shared.storage.machine import (
     ELSEWHERE,
     NOT_EMBEDDED,
     DatabaseUnavailable,

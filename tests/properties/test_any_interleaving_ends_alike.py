@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -81,13 +82,18 @@ def some_acts(chance: random.Random, first: int, count: int) -> Acts:
     )
 
 
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    migrate(database_url, MIGRATIONS)
+    with closing(Database(database_url)) as database:
+        yield database
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("seed", range(3))
 def test_any_interleaving_ends_as_one_evaluation_of_the_survivors(
-    database_url: str, rule: str, seed: int
+    database: Database, rule: str, seed: int
 ) -> None:
-    migrate(database_url, MIGRATIONS)
-    database = Database(database_url)
     chance = random.Random(f"{rule}-{seed}")
     rules, classes = rulebook(rule), Classes(database)
     recorded: list[Acts] = []
@@ -126,7 +132,6 @@ def test_any_interleaving_ends_as_one_evaluation_of_the_survivors(
         for at in range(0, len(run.columns["delta"]), 8)
     )
     assert posted == int(once.amount.sum())
-    database.close()
 
 
 def _memory(database: Database, rules: Rulebook, classes: Classes) -> CapMemory:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -31,9 +33,10 @@ REDUCTION, CLASS = 1, 7
 
 
 @pytest.fixture
-def database(database_url: str) -> Database:
+def database(database_url: str) -> Iterator[Database]:
     migrate(database_url, MIGRATIONS)
-    return Database(database_url, connections_max=20)
+    with closing(Database(database_url, connections_max=20)) as database:
+        yield database
 
 
 def leaves_of(rows: list[tuple[int, int, int]]) -> Leaves:
@@ -73,10 +76,8 @@ def post(database: Database, posts: list[Post], whole: bool = False) -> list[Pos
 
 @pytest.mark.parametrize("seed", range(5))
 def test_any_split_of_the_feed_into_runs_ends_in_the_same_pockets(
-    database_url: str, seed: int
+    database: Database, seed: int
 ) -> None:
-    migrate(database_url, MIGRATIONS)
-    database = Database(database_url)
     chance = random.Random(seed)
     totals: dict[int, int] = defaultdict(int)
     rows = []

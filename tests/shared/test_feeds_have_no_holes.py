@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ from shared.storage.migrate import migrate
 
 
 @pytest.fixture
-def database(database_url: str) -> Database:
+def database(database_url: str) -> Iterator[Database]:
     migrate(database_url, MIGRATIONS)
-    return Database(database_url, connections_max=16)
+    with closing(Database(database_url, connections_max=16)) as database:
+        yield database
 
 
 def test_positions_are_dense_and_never_visible_before_lower_ones(database: Database) -> None:

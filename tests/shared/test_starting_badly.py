@@ -18,7 +18,7 @@ from shared.settings import SettingsInvalid, read_settings
 GOOD = {
     "CARBONACCOUNT_ACTIVITY_DATABASE_URL": "postgresql://localhost/x",
     "CARBONACCOUNT_ACTIVITY_LISTEN": "127.0.0.1:1",
-    "CARBONACCOUNT_ACTIVITY_KEYS_DIR": "/tmp/keys",
+    "CARBONACCOUNT_ACTIVITY_KEYS_DIR": "keys",
     "CARBONACCOUNT_ACTIVITY_IDENTITY_ADDRESS": "127.0.0.1:2",
 }
 
@@ -28,7 +28,7 @@ def test_settings_are_read_with_their_types_and_defaults() -> None:
     settings = read_settings(Settings, "activity", more)
     assert (settings.poll_ms, settings.keys_dir, settings.commit_acts_max) == (
         7,
-        Path("/tmp/keys"),
+        Path("keys"),
         4000,
     )
 

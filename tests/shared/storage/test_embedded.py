@@ -21,8 +21,8 @@ import psycopg
 import pytest
 
 import shared.storage
-from shared.storage import fault, may_enter, server_note, server_processes
 from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, default_home
+from shared.storage.machine import fault, may_enter, server_note, server_processes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SMALL = {"shared_buffers": "16MB", "max_wal_size": "128MB"}
