@@ -20,9 +20,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import shared.storage
 from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, default_home
-from shared.storage.machine import fault, may_enter, server_note, server_processes
+from shared.storage.machine import fault, free_port, may_enter, server_note, server_processes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 SMALL = {"shared_buffers": "16MB", "max_wal_size": "128MB"}
@@ -268,7 +267,7 @@ def test_a_named_port_that_is_in_use_is_refused_and_a_free_one_taken(home: Path)
 def test_another_port_is_chosen_when_somebody_was_quicker(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = shared.storage.free_port()
+    free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         draws = iter([listener.getsockname()[1], free])
         monkeypatch.setattr("shared.storage.embedded.free_port", lambda: next(draws))
@@ -278,7 +277,7 @@ def test_another_port_is_chosen_when_somebody_was_quicker(
 
 def test_ports_are_chosen_where_no_outgoing_connection_takes_them() -> None:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    assert all(shared.storage.free_port() < lowest for _ in range(20))
+    assert all(free_port() < lowest for _ in range(20))
 
 
 def test_a_full_disk_is_named_with_the_way_out(tmp_path: Path) -> None:
