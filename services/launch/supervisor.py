@@ -7,7 +7,6 @@ tied to the thread that forked it.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.launch.layout import CHECKOUT, SERVICES, Layout
+from shared.child import command
 from shared.rpc.server import PortInUse, check_port
 from shared.rpc.tokens import load_or_make_key
 from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, default_home
@@ -25,7 +25,6 @@ from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, defau
 START_S = 60
 RESTART_S = 0.5
 STOP_S = 20
-_PR_SET_PDEATHSIG = 1
 
 
 class StartFailed(Exception):
@@ -117,14 +116,13 @@ class Supervisor:
             url = self.postgres.url(service)
         with (self.layout.logs / f"{service}.log").open("ab") as log:
             self._children[service, worker] = subprocess.Popen(
-                [sys.executable, "-m", f"services.{service}"],
+                command([sys.executable, "-m", f"services.{service}"], end_with=signal.SIGTERM),
                 cwd=CHECKOUT,
                 env=self.layout.service_environment(service, url),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 process_group=0,  # Ctrl-C reaches the supervisor alone, which ends them in order
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, no threads yet
             )
 
     def _wait_healthy(self, service: str) -> None:
@@ -147,11 +145,6 @@ class Supervisor:
     def _last_words(self, service: str) -> str:
         text = (self.layout.logs / f"{service}.log").read_text(errors="replace").strip()
         return text.splitlines()[-1][:500] if text else "it said nothing"
-
-
-def _end_with_parent() -> None:
-    """Runs in the child: SIGTERM when the thread that forked it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 CLEAR_FAULTS = (DatabaseUnavailable, PortInUse, StartFailed)

@@ -7,7 +7,6 @@ with its owner even when that is killed, and recovers by itself when it is kille
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -25,6 +24,7 @@ from typing import IO
 import psycopg
 from psycopg import sql
 
+from shared.child import command
 from shared.storage.machine import (
     ELSEWHERE,
     NOT_EMBEDDED,
@@ -68,7 +68,6 @@ _BACKEND_S = 1
 _START_ATTEMPTS_MAX = 10
 _START_PAUSE_S = 0.2
 _LOG_BYTES_MAX = 16 << 20
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedPostgres:
@@ -266,34 +265,17 @@ class EmbeddedPostgres:
         raise fault(said, self.home, self.port)
 
     def _spawn(self, arguments: list[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        user, group = self._user or (None, None)
         try:
             return subprocess.Popen(
-                arguments,
+                command(arguments, end_with=signal.SIGINT, user=self._user),
                 cwd=self.home,
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509 - two system calls, no locks
-                user=user,
-                group=group,
-                extra_groups=None if user is None else (),
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise DatabaseUnavailable(
                 f"{arguments[0]} cannot be started ({error}); {NOT_EMBEDDED}"
             ) from error
-
-
-def _end_with(owner: int) -> Callable[[], None]:
-    """For the child to run: SIGINT (a fast shutdown) when the thread that forked it ends."""
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != owner:  # it ended before the kernel knew of our wish
-            os._exit(1)
-
-    return prepare

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,8 +71,7 @@ def test_every_golden_case_stands_in_the_file_of_its_methodology_too() -> None:
 
 def test_the_copied_cases_are_those_of_the_handbook_where_it_is_at_hand() -> None:
     if not HANDBOOK.exists():
-        warnings.warn("the handbook is not here: the copied cases stand alone", stacklevel=1)
-        return
+        pytest.skip("the handbook is not here: the copied cases stand alone")
     theirs = [case for case in cases_of(HANDBOOK) if case["methodology"] in HELD]
     assert cases_of(CASES) == theirs
     head = CASES.read_text("utf-8").split("vectors:")[0]
