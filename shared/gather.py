@@ -19,6 +19,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_QUIET_S = 0.002
+
+
 class Gatherer(Generic[Item, Result]):
     """Answers `submit` with the result that `commit` gave for that item.
 
@@ -50,7 +53,7 @@ class Gatherer(Generic[Item, Result]):
 
     async def submit(self, item: Item, weight: int = 1) -> Result:
         """The result of `item` once it is durable; raises what `commit` answered for it."""
-        return await asyncio.shield(self.send(item, weight))
+        return await self.send(item, weight)
 
     def send(self, item: Item, weight: int = 1) -> asyncio.Future[Result]:
         """Hands `item` over now, in the order of the calls; the future is its answer."""
@@ -81,8 +84,7 @@ class Gatherer(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            if self._linger_ms and self._weight < self._weight_max:
-                await asyncio.sleep(self._linger_ms / 1000)
+            await self._linger()
             taken = self._take()
             self._busy = True
             try:
@@ -94,6 +96,16 @@ class Gatherer(Generic[Item, Result]):
             for (_, _, future), result in zip(taken, results, strict=True):
                 _answer(future, result)
             self._busy = False
+
+    async def _linger(self) -> None:
+        """Waits while more keeps coming: a transaction costs little more for many than for one."""
+        end = asyncio.get_running_loop().time() + self._linger_ms / 1000
+        seen = 0
+        while seen < self._weight < self._weight_max:
+            seen = self._weight
+            if asyncio.get_running_loop().time() >= end:
+                return
+            await asyncio.sleep(_QUIET_S)
 
     def _take(self) -> list[tuple[Item, int, asyncio.Future[Result]]]:
         taken = [self._waiting.popleft()]

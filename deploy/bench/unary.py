@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import uvloop
 from carbonaccount.activity.v1 import activity_service_pb2 as pb
@@ -116,8 +117,15 @@ async def _load(world: World, address: str, seconds: float, first: int) -> int:
                 number = next(numbers)
                 ride = report(world, number % len(world.names), number)
                 request = pb.RecordActivityRequest(activity=ride)
-                await stub.RecordActivity(request, metadata=metadata)
-                done += 1
+                try:
+                    await stub.RecordActivity(request, metadata=metadata)
+                    done += 1
+                except grpc.aio.AioRpcError as error:
+                    # As the contract says: nothing was recorded, the same is sent again. It
+                    # counts as time in which nothing was answered.
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    await asyncio.sleep(0.1)
 
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
     return done

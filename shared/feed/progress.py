@@ -22,7 +22,7 @@ class FeedServicer(pb_grpc.FeedServiceServicer):
         self, request: pb.GetProgressRequest, context: Any
     ) -> pb.GetProgressResponse:
         """Newest positions, and how far `feed` is followed."""
-        heads, cursors = await self._database.call(lambda c: _read(c, request.feed))
+        heads, cursors = await self._database.read(lambda c: _read(c, request.feed))
         return pb.GetProgressResponse(
             heads=[ShardCursor(shard=s, position=p) for s, p in heads],
             cursors=[ShardCursor(shard=s, position=p) for s, p in cursors],

@@ -103,12 +103,12 @@ async def watch(
     `cursors` is moved as rows are handed out. `read` gives some of the rows after the
     cursors, none only when there is none.
     """
-    await database.call(lambda connection: check_against_heads(connection, cursors))
+    await database.read(lambda connection: check_against_heads(connection, cursors))
     loop = asyncio.get_running_loop()
     quiet_since = loop.time()
     while True:
         something_new = signal.next()
-        rows = await database.call(lambda connection: read(connection, cursors))
+        rows = await database.read(lambda connection: read(connection, cursors))
         if rows:
             for row in rows:
                 cursors[row.shard] = row.position + row.count - 1

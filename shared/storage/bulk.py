@@ -80,9 +80,15 @@ def array(kind: str, values: Ints | Sequence[str] | Sequence[bytes]) -> Array:
     return Array(array_oid, header + laid.tobytes())
 
 
-def pack(values: Ints, width: int) -> bytes:
-    """A feed column: big-endian integers of `width` bytes; empty when all are zero."""
-    return values.astype(f">i{width}").tobytes() if values.any() else b""
+def pack(values: Ints, width: int, counts: Ints) -> list[bytes]:
+    """A feed column of consecutive runs: big-endian integers of `width` bytes; a run of zeros
+    is empty."""
+    data, runs, start = values.astype(f">i{width}").tobytes(), [], 0
+    for count in counts.tolist():
+        run = data[start : start + width * count]
+        runs.append(run if run.strip(b"\0") else b"")
+        start += width * count
+    return runs
 
 
 def unpack(columns: Sequence[bytes], counts: Sequence[int], width: int) -> NDArray[np.int64]:

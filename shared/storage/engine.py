@@ -50,12 +50,14 @@ class Database:
             pool_size=connections_max,
             max_overflow=0,
             pool_timeout=10,
-            pool_pre_ping=True,
+            # A writer notices by its first statement, and whoever sent it sends again.
+            pool_pre_ping=not look_ups,
             connect_args={
                 "options": _SESSION + (_LOOK_UPS if look_ups else _READERS),
                 "connect_timeout": 5,
             },
         )
+        self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         sa.event.listen(self._engine, "connect", lambda driver, _: register(_psycopg(driver)))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="database")
 
@@ -70,6 +72,20 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._in_transaction, function
         )
+
+    async def read(self, function: Callable[[sa.Connection], Result]) -> Result:
+        """The result of `function(connection)`, which only reads, in a pool thread.
+
+        Each statement sees what is committed when it begins, as in `transaction`, and saves
+        the journeys that begin and end one.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._reading, function
+        )
+
+    def _reading(self, function: Callable[[sa.Connection], Result]) -> Result:
+        with self._reads.connect() as connection:
+            return function(connection)
 
     def _in_transaction(self, function: Callable[[sa.Connection], Result]) -> Result:
         with self.transaction() as connection:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from carbonaccount.identity.v1 import account_service_pb2 as pb
 from carbonaccount.identity.v1.consent_pb2 import Consent
 from sqlalchemy.dialects import postgresql as pg
 
 from services.activity.domain.catalogue import Catalogue
-from services.activity.storage.tables import account_consent, cursor
+from services.activity.storage.tables import account_consent
 from shared.feed.cursors import move_cursors
 from shared.ids import account_id_of
-from shared.storage.engine import Database
+from shared.storage.engine import Database, driver_of
 
 FEED = "identity"
 HEARTBEAT_S = 0.2  # how often freshness is written down when nothing else is
 
+_NOTE = "update cursor set complete_time = %s where feed = %s and shard = any(%s)"
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -56,19 +59,21 @@ class ConsentProjection:
         with self._database.transaction() as connection:
             if newest:
                 self._write(connection, list(newest.values()))
-            else:
-                # Losing a heartbeat in a crash only makes the projection look older than it is.
-                connection.execute(sa.text("set local synchronous_commit = off"))
             if steps:
                 move_cursors(connection, FEED, steps)
             if said:
-                connection.execute(
-                    sa.update(cursor)
-                    .where(cursor.c.feed == FEED, cursor.c.shard.in_(list(self._cursors)))
-                    .values(complete_time=max(said))
-                )
+                self._note_freshness(driver_of(connection), max(said), lossy=not newest)
         self._written_s = time.monotonic()
         self._cursors.update(after)
+
+    def _note_freshness(
+        self, driver: psycopg.Connection[Any], complete_time: datetime, lossy: bool
+    ) -> None:
+        with driver.pipeline():
+            if lossy:
+                # Losing a heartbeat in a crash only makes the projection look older than it is.
+                driver.execute("set local synchronous_commit = off")
+            driver.execute(_NOTE, (complete_time, FEED, list(self._cursors)))
 
     def _write(self, connection: sa.Connection, snapshots: list[pb.AccountSnapshot]) -> None:
         rows = [self._row(snapshot) for snapshot in snapshots]

@@ -99,7 +99,7 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
     ) -> pb.GetActivityResponse:
         """One activity of one account."""
         account_id, key = messages.read_activity_name(request.name)
-        activity = await self._database.call(lambda c: self._archive(c).read_one(account_id, key))
+        activity = await self._database.read(lambda c: self._archive(c).read_one(account_id, key))
         if activity is None:
             raise ResourceNotFound(request.name)
         return pb.GetActivityResponse(activity=messages.write_activity(activity))
@@ -111,7 +111,7 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         account_id = account_id_of(request.parent, "parent")
         size = page_size_of(request.page_size)
         after = self._page_tokens.open(request.page_token, "ListActivities", request.parent)
-        page = await self._database.call(
+        page = await self._database.read(
             lambda c: self._archive(c).read_page(account_id, size + 1, after)
         )
         token = ""

@@ -8,6 +8,7 @@ again, and then sees it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -25,13 +26,14 @@ from services.activity.storage.tables import COLUMN_WIDTHS
 from services.activity.usecases.commit_submissions import KeyRaced, LaneKey
 from services.activity.usecases.withdraw_activity import Withdrawal
 from shared.feed.append import advance_heads
+from shared.ids import SHARDS
 from shared.refusal import RetryLater
 from shared.storage.bulk import array, pack
 from shared.storage.engine import Database, driver_of
 
-_FRESH = """
-select count(*) filter (where complete_time >= now() - %s * interval '1 ms') from cursor
-where feed = 'identity'
+_AGE = """
+select count(*), extract(epoch from now() - min(complete_time)) * 1000 from cursor
+where feed = 'identity' and complete_time is not null
 """
 # "limit 1" makes each look-up a look-up: no plan, however old, can read a whole index instead.
 _JUDGE = """
@@ -107,15 +109,19 @@ class Journal:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        # They travel with whatever is asked first.
+        self._batch = connection.execute("select nextval('batch_number')", prepare=True)
+        self._age = connection.execute(_AGE, prepare=True)
 
-    def projection_is_fresh(self, staleness_max_ms: int) -> bool:
-        """Whether every shard of the consent projection is complete up to that long ago."""
-        row = self._connection.execute(_FRESH, (staleness_max_ms,), prepare=True).fetchone()
-        return row is not None and row[0] == 64
+    def projection_age_ms(self) -> float:
+        """How long ago every shard of the consent projection was complete; read it once."""
+        row = self._age.fetchone()
+        assert row is not None
+        return float(row[1]) if row[0] == SHARDS else math.inf
 
     def next_batch(self) -> int:
-        """A number that no other transaction has."""
-        row = self._connection.execute("select nextval('batch_number')", prepare=True).fetchone()
+        """A number that no other transaction has; read it once."""
+        row = self._batch.fetchone()
         assert row is not None
         return int(row[0])
 
@@ -226,15 +232,10 @@ class Journal:
         self, batch: int, shard: NDArray[np.int64], columns: dict[str, NDArray[np.int64]]
     ) -> None:
         layout = Layout.of(shard)
-        packed = []
-        for name, width in COLUMN_WIDTHS.items():
-            sorted_column = columns[name][layout.order]
-            packed.append(
-                [
-                    pack(sorted_column[start : start + count], width)
-                    for start, count in zip(layout.starts, layout.counts, strict=True)
-                ]
-            )
+        packed = [
+            pack(columns[name][layout.order], width, layout.counts)
+            for name, width in COLUMN_WIDTHS.items()
+        ]
         first = advance_heads(self._connection, layout.shards, layout.counts)
         self._connection.execute(
             _RUN,
@@ -253,12 +254,19 @@ class Journal:
 def open_journal(database: Database) -> Iterator[Journal]:
     """A journal in one transaction, committed at the end of the block.
 
+    Statements travel together until one's answer is read: on a busy machine each wait for
+    the server costs milliseconds, whatever is asked. So a statement's error may appear at a
+    later one, or at the end of the block.
+
     Raises KeyRaced when another writer was first, RetryLater when the database is away; a
     commit whose answer was lost may have happened, and the keys make a retry safe.
     """
     try:
         with database.transaction() as connection:
-            yield Journal(driver_of(connection))
+            driver = driver_of(connection)
+            with driver.pipeline():
+                yield Journal(driver)
+                driver.commit()
     except (errors.UniqueViolation, errors.DeadlockDetected) as error:
         raise KeyRaced from error
     except (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.TimeoutError) as error:

@@ -33,7 +33,7 @@ _OPEN, _SUSPENDED = 1, 2
 class Journal(Protocol):
     """What recording needs of storage; see `storage.journal.Journal`."""
 
-    def projection_is_fresh(self, staleness_max_ms: int) -> bool: ...
+    def projection_age_ms(self) -> float: ...
     def next_batch(self) -> int: ...
     def judge(self, reports: Columns) -> dict[int, tuple[int | None, int | None, bool]]: ...
     def take_claims(self, reports: Columns) -> NDArray[np.bool_]: ...
@@ -50,14 +50,8 @@ def record_activities(
     Raises RetryLater, with nothing written, when the consents known here may be older than
     the bound: what cannot be judged is not refused.
     """
-    if not journal.projection_is_fresh(staleness_max_ms):
-        raise RetryLater(
-            f"consents are known here no fresher than {staleness_max_ms} ms ago and must be; "
-            "nothing was recorded, send the same again",
-            cause="consent projection is stale",
-        )
     reports = Columns.join([batch.columns for batch in batches])
-    recorder = _Recorder(reports, journal, catalogue)
+    recorder = _Recorder(reports, journal, catalogue, staleness_max_ms)
     recorder.run()
     answers, start = [], 0
     for batch in batches:
@@ -70,15 +64,19 @@ def record_activities(
 class _Recorder:
     """One transaction's reports on their way to being facts."""
 
-    def __init__(self, reports: Columns, journal: Journal, catalogue: Catalogue) -> None:
+    def __init__(
+        self, reports: Columns, journal: Journal, catalogue: Catalogue, staleness_max_ms: int
+    ) -> None:
         self._reports = reports
         self._journal = journal
         self._catalogue = catalogue
+        self._staleness_max_ms = staleness_max_ms
         self._outcomes = np.zeros(len(reports), np.int8)
         self._refusals: dict[int, Refusal] = {}
         self._refs = np.zeros(len(reports), np.int64)
         self._taken = np.zeros(SHARDS, np.int64)
         self._batch = 0
+        self._is_fresh = False
         self._recorded: list[NDArray[np.int64]] = []
 
     def run(self) -> None:
@@ -107,6 +105,8 @@ class _Recorder:
         """Decides `rows`, whose keys and claims are distinct."""
         reports = self._reports.take(rows)
         held_back = self._journal.judge(reports)
+        if not self._is_fresh:
+            self._check_freshness()
         for place, (content, state, known) in held_back.items():
             self._hold_back(int(rows[place]), content, state, known)
         rows = self._claim(np.delete(rows, list(held_back)))
@@ -119,6 +119,16 @@ class _Recorder:
         self._journal.write_keys(reports, self._refs[rows])
         self._outcomes[rows] = Outcome.RECORDED
         self._recorded.append(rows)
+
+    def _check_freshness(self) -> None:
+        age_ms = self._journal.projection_age_ms()
+        if age_ms > self._staleness_max_ms:
+            raise RetryLater(
+                f"consents are known here no fresher than {self._staleness_max_ms} ms ago and "
+                "must be; nothing was recorded, send the same again",
+                cause="consent projection is stale",
+            )
+        self._is_fresh = True
 
     def _claim(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of `rows` that claim nothing or hold what they claim; the others are refused."""

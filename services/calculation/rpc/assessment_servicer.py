@@ -66,7 +66,7 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
     ) -> pb.GetAssessmentResponse:
         """The newest assessment of one activity, its working computed again from the file."""
         account_id, position = messages.read_assessment_name(request.name)
-        shown, assess_time = await self._database.call(
+        shown, assess_time = await self._database.read(
             lambda c: read_assessment(
                 request.name,
                 account_id,
@@ -103,14 +103,14 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
 
     async def _new_classes(self, runs: list[Run], sent: set[int]) -> list[pb.AssetClass]:
         new = _unsent(runs, "asset_class", 4, sent)
-        rows = await self._database.call(lambda c: Book(c).read_classes(new)) if new else []
+        rows = await self._database.read(lambda c: Book(c).read_classes(new)) if new else []
         return [messages.write_class(row) for row in rows]
 
     async def _new_scenes(
         self, runs: list[Run], sent: set[int]
     ) -> list[pb.WatchAssessmentsResponse.SceneCode]:
         new = _unsent(runs, "scene", 2, sent)
-        scenes = await self._database.call(lambda c: Book(c).read_scenes()) if new else {}
+        scenes = await self._database.read(lambda c: Book(c).read_scenes()) if new else {}
         return [
             pb.WatchAssessmentsResponse.SceneCode(code=code, scene=scenes[code].scene)
             for code in new

@@ -98,12 +98,8 @@ class Book:
         shards, starts, counts = np.unique(
             assessed.acts.shard, return_index=True, return_counts=True
         )
-        ends = starts + counts
         positions, days = assessed.acts.activity_position, assessed.acts.civil_day
-        packed = [
-            [pack(columns[name][start:end], width) for start, end in zip(starts, ends, strict=True)]
-            for name, width in COLUMN_WIDTHS.items()
-        ]
+        packed = [pack(columns[name], width, counts) for name, width in COLUMN_WIDTHS.items()]
         first = advance_heads(self._driver, shards, counts)
         self._driver.execute(
             _INSERT,

@@ -94,7 +94,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
     ) -> pb.LookUpAccountResponse:
         """The account of a bank customer, for services and operators."""
         key = self._customer_key(request.customer_ref)
-        account_id = await self._database.call(lambda c: Register(c).customer_account(key))
+        account_id = await self._database.read(lambda c: Register(c).customer_account(key))
         if account_id is None:
             raise ResourceNotFound("an account of that customer")
         account = await self._read(account_id, "an account of that customer")
@@ -116,14 +116,14 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
     ) -> AsyncIterator[pb.WatchAccountsResponse]:
         """Snapshots after the cursors; a heartbeat says up to when nothing is missing."""
         cursors = read_cursor_messages(request.cursors)
-        await self._reads.call(lambda c: check_against_heads(c, cursors))
+        await self._reads.read(lambda c: check_against_heads(c, cursors))
         per_shard = SNAPSHOTS_MAX // len(cursors)
         complete_us = sent_us = 0
         while True:
             something_new = self._signal.next()
             # Taken before the read: whatever committed earlier than this moment is in it.
             now_us = self._clock()
-            snapshots = await self._reads.call(
+            snapshots = await self._reads.read(
                 lambda c: Register(c).read_snapshots(cursors, per_shard)
             )
             counts = Counter(snapshot.shard for snapshot in snapshots)
@@ -140,7 +140,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
                         await something_new.wait()
 
     async def _read(self, account_id: int, name: str) -> Account:
-        account = await self._database.call(lambda c: Register(c).read_account(account_id))
+        account = await self._database.read(lambda c: Register(c).read_account(account_id))
         if account is None:
             raise ResourceNotFound(name)
         return account

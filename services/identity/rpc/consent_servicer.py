@@ -79,7 +79,7 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
         account_id = account_id_of(request.parent, "parent")
         size = page_size_of(request.page_size)
         after = self._page_tokens.open(request.page_token, "ListConsents", request.parent)
-        page = await self._database.call(
+        page = await self._database.read(
             lambda c: list_consents(
                 account_id, after[0] if after else None, size + 1, register=Register(c)
             )
@@ -115,7 +115,7 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
     ) -> pb.BatchCheckConsentsResponse:
         """Whether each collection is covered now, in the order asked."""
         asked = [messages.read_check(check) for check in request.checks]
-        answers = await self._reads.call(
+        answers = await self._reads.read(
             lambda c: check_consents(
                 asked, register=Register(c), scopes=self._scopes, clock=self._clock
             )

@@ -70,7 +70,7 @@ class LedgerServicer(pb_grpc.LedgerServiceServicer):
     ) -> pb.GetBalanceResponse:
         """What one account holds; zero of everything when it never held anything."""
         account_id = messages.read_balance_name(request.name)
-        holdings = await self._database.call(lambda c: Reader(c).holdings(account_id))
+        holdings = await self._database.read(lambda c: Reader(c).holdings(account_id))
         free = {holding.asset: holding for holding in holdings}
         reductions = free.pop(REDUCTION, None)
         return pb.GetBalanceResponse(
@@ -91,7 +91,7 @@ class LedgerServicer(pb_grpc.LedgerServiceServicer):
         size = page_size_of(request.page_size)
         opened = self._page_tokens.open(request.page_token, "ListEntries", request.parent)
         before = (opened[0], opened[1]) if opened else None
-        page, classes = await self._database.call(
+        page, classes = await self._database.read(
             lambda c: _with_classes(c, Reader(c).statement(account_id, size + 1, before))
         )
         token = ""
@@ -113,7 +113,7 @@ class LedgerServicer(pb_grpc.LedgerServiceServicer):
     ) -> pb.PostTransfersResponse:
         """Posts transfers; durable when this returns."""
         if any(item.asset not in self._assets for item in request.transfers):
-            self._assets = await self._database.call(_read_assets)
+            self._assets = await self._database.read(_read_assets)
         order = messages.read_order(request, self._assets, civil_day(self._clock()))
         answers = await self._gatherer.submit(order, weight=order.size)
         return pb.PostTransfersResponse(outcomes=map(messages.write_outcome, answers))
@@ -140,7 +140,7 @@ class LedgerServicer(pb_grpc.LedgerServiceServicer):
                 if not account_id
                 or account_id in (row.transfer.from_account, row.transfer.to_account)
             ]
-            classes = await self._database.call(lambda c: _with_classes(c, mine)[1])  # noqa: B023 - awaited here
+            classes = await self._database.read(lambda c: _with_classes(c, mine)[1])  # noqa: B023 - awaited here
             yield pb.WatchTransfersResponse(
                 transfers=[messages.write_transfer(transfer, classes) for transfer in mine],
                 cursors=[ShardCursor(shard=s, position=p) for s, p in sorted(cursors.items())],
@@ -148,7 +148,7 @@ class LedgerServicer(pb_grpc.LedgerServiceServicer):
 
     async def GetAudit(self, request: pb.GetAuditRequest, context: Any) -> pb.GetAuditResponse:
         """What the standing auditor last found."""
-        audits = await self._database.call(lambda c: Reader(c).audits())
+        audits = await self._database.read(lambda c: Reader(c).audits())
         response = pb.GetAuditResponse(
             sums=[
                 pb.GetAuditResponse.Sum(
