@@ -17,6 +17,7 @@ from carbonaccount.identity.v1.consent_pb2 import Consent
 from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 from identity_house import (
     FINANCE,
+    MICROSECOND,
     OFFERED,
     TRAVEL,
     House,
@@ -26,7 +27,10 @@ from identity_house import (
     settings_for,
 )
 
+from services.identity.domain.account import Consent as Recorded
 from services.identity.rpc import account_servicer
+from services.identity.rpc.messages import write_consent
+from services.identity.wiring import load_scopes
 
 
 class Follower:
@@ -240,6 +244,32 @@ def test_racing_writers_never_let_a_follower_step_over_a_change(house: House) ->
         for snapshot in response.snapshots:
             assert snapshot.position > positions.get(snapshot.shard, 0)
             positions[snapshot.shard] = snapshot.position
+
+
+def test_a_revocation_later_than_the_moment_of_the_read_is_sent_as_one() -> None:
+    """The moment is taken before the read, so what is read may be younger."""
+    scopes = {scope.code: scope for scope in load_scopes().values()}
+    travel = load_scopes()[TRAVEL]
+    now = datetime.now(UTC)
+    consent = Recorded(
+        account_id=1,
+        number=1,
+        scope=travel.code,
+        notice_digest=travel.notice_digest,
+        grant_time=now + MICROSECOND,
+        cover_from_time=OFFERED,
+        revoke_time=None,
+        expire_time=now + 3 * MICROSECOND,
+    )
+    revoked = consent.revoked(now + 2 * MICROSECOND)
+    for which, at, state in (
+        (consent, now, Consent.STATE_GRANTED),
+        (revoked, now, Consent.STATE_REVOKED),
+        (consent, now + 2 * MICROSECOND, Consent.STATE_GRANTED),
+        (consent, now + 3 * MICROSECOND, Consent.STATE_EXPIRED),
+        (revoked, now + 3 * MICROSECOND, Consent.STATE_REVOKED),
+    ):
+        assert write_consent(which, scopes, at).state == state
 
 
 def test_a_backlog_larger_than_a_message_is_sent_whole_before_it_is_called_complete(

@@ -27,7 +27,7 @@ FEED = "identity"
 HEARTBEAT_S = 0.2  # how often freshness is written down when nothing else is
 
 _NOTE = "update cursor set complete_time = %s where feed = %s and shard = any(%s)"
-_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+_NEVER, _FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class ConsentProjection:
@@ -107,10 +107,11 @@ class ConsentProjection:
 
 
 def _until(consent: Consent) -> datetime:
-    """First moment at which the consent is no longer in force."""
-    ends = []
+    """First moment at which the consent is no longer in force.
+
+    Once a revocation is known nothing more is collected, whatever moment it names: identity's
+    clock may be ahead of this database's.
+    """
     if consent.HasField("revoke_time"):
-        ends.append(consent.revoke_time.ToDatetime(UTC))
-    if consent.HasField("expire_time"):
-        ends.append(consent.expire_time.ToDatetime(UTC))
-    return min(ends, default=_FOREVER)
+        return _NEVER
+    return consent.expire_time.ToDatetime(UTC) if consent.HasField("expire_time") else _FOREVER

@@ -146,16 +146,17 @@ class Journal:
 
     def judge(self, reports: Columns) -> Judgement:
         """Every report that cannot simply be recorded; a key already recorded goes first."""
+        order = _key_order(reports)  # neighbours in the index are looked up together
         rows = self._connection.execute(
             _JUDGE,
             (
-                array("int4", np.arange(len(reports))),
-                array("int2", reports.key_shard),
-                array("uuid", reports.keys),
-                array("int2", reports.shard),
-                array("int8", reports.account_id),
-                array("int2", reports.scope),
-                array("timestamptz", reports.occur_time_us),
+                array("int4", order),
+                array("int2", reports.key_shard[order]),
+                array("uuid", reports.keys[order]),
+                array("int2", reports.shard[order]),
+                array("int8", reports.account_id[order]),
+                array("int2", reports.scope[order]),
+                array("timestamptz", reports.occur_time_us[order]),
             ),
             prepare=True,
         ).fetchall()
@@ -180,8 +181,7 @@ class Journal:
 
     def write_keys(self, reports: Columns, refs: NDArray[np.int64]) -> None:
         """The duplicate index; raises UniqueViolation when a key is there already."""
-        halves = np.ascontiguousarray(reports.keys).view(">u8")
-        order = np.lexsort((halves[:, 1], halves[:, 0], reports.key_shard))
+        order = _key_order(reports)
         self._connection.execute(
             _KEYS,
             (
@@ -275,6 +275,12 @@ def open_journal(database: Database) -> Iterator[Journal]:
             cause="database away",
             retry_after_ms=500,
         ) from error
+
+
+def _key_order(reports: Columns) -> NDArray[np.intp]:
+    """The order of the index on keys."""
+    halves = np.ascontiguousarray(reports.keys).view(">u8")
+    return np.lexsort((halves[:, 1], halves[:, 0], reports.key_shard))
 
 
 def _lane_shard(lane: str) -> int:

@@ -138,16 +138,11 @@ def write_consent(
     consent: Consent, scopes: Mapping[int, Scope], now: datetime
 ) -> consent_pb2.Consent:
     """A consent as the contract shows it."""
-    ended = consent_pb2.Consent.STATE_EXPIRED
-    if consent.revoke_time is not None:
-        ended = consent_pb2.Consent.STATE_REVOKED
-    # Granted by a worker whose clock is ahead of ours, it is in force all the same.
-    in_force = consent.in_force(max(now, consent.grant_time))
     message = consent_pb2.Consent(
         name=f"{account_name(consent.account_id)}/consents/{consent.number}",
         scope=scopes[consent.scope].name,
         notice_digest=consent.notice_digest,
-        state=consent_pb2.Consent.STATE_GRANTED if in_force else ended,
+        state=_state(consent, now),
         grant_time=write_time(consent.grant_time),
         cover_from_time=write_time(consent.cover_from_time),
     )
@@ -156,6 +151,20 @@ def write_consent(
     if consent.expire_time is not None:
         message.expire_time.FromDatetime(consent.expire_time)
     return message
+
+
+def _state(consent: Consent, now: datetime) -> consent_pb2.Consent.State.ValueType:
+    """What the consent is by now.
+
+    A grant or revocation that is written has happened, also where the clock of the worker that
+    wrote it is ahead of `now`, or where `now` was taken before it was read. Time alone ends a
+    consent only at its expiry.
+    """
+    if consent.revoke_time is not None:
+        return consent_pb2.Consent.STATE_REVOKED
+    if consent.expire_time is not None and consent.expire_time <= now:
+        return consent_pb2.Consent.STATE_EXPIRED
+    return consent_pb2.Consent.STATE_GRANTED
 
 
 def write_snapshot(
