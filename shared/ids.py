@@ -16,6 +16,7 @@ DAY_US = 86_400_000_000
 CIVIL_OFFSET_US = 8 * 3_600_000_000  # civil days are those of UTC+8, which has no summer time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]  # ten bits at a time
 _INT_DIGITS = "0123456789abcdefghijklmnopqrstuv"
 # int() reads base 32 in the digits 0-9a-v; every letter that is not ours becomes one it refuses.
 _TO_INT = {
@@ -27,11 +28,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def encode32(value: int, length: int) -> str:
     """`value` >= 0 as exactly `length` base-32 characters."""
-    letters = []
-    for _ in range(length):
-        letters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(letters))
+    pairs = []
+    for _ in range(length // 2):
+        pairs.append(_PAIRS[value & 1023])
+        value >>= 10
+    if length % 2:
+        pairs.append(_ALPHABET[value & 31])
+    return "".join(reversed(pairs))
 
 
 def decode32(text: str) -> int:

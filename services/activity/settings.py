@@ -15,5 +15,5 @@ class Settings(ServiceSettings):
     consent_staleness_max_ms: int = field(default=1500, metadata={"min": 200, "max": 2000})
     commit_acts_max: int = field(default=4000, metadata={"min": 1, "max": 32_000})
     waiting_acts_max: int = field(default=100_000, metadata={"min": 5000, "max": 10**7})
-    linger_ms: int = field(default=10, metadata={"min": 0, "max": 100})
+    linger_ms: int = field(default=25, metadata={"min": 0, "max": 100})
     window_appends: int = field(default=16, metadata={"min": 1, "max": 256})

@@ -11,4 +11,6 @@ from shared.service import ServiceSettings
 class Settings(ServiceSettings):
     """What identity is told."""
 
+    # A change by another worker may wait so long: far inside the bound within which consents bite.
+    poll_ms: int = field(default=50, metadata={"min": 1, "max": 1000})
     heartbeat_ms: int = field(default=100, metadata={"min": 10, "max": 1000})

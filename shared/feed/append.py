@@ -14,6 +14,19 @@ from numpy.typing import NDArray
 
 from shared.storage.bulk import Ints, array
 
+ADVANCING = """
+locked as (
+    select h.shard, r.count from feed_head h join run r using (shard)
+    order by h.shard for update of h
+), head as (
+    update feed_head h set position = h.position + l.count from locked l where h.shard = l.shard
+    returning h.shard, h.position - l.count + 1 as first
+)
+"""
+"""Part of a statement that adds runs: of `run` (shard, count; distinct shards) it makes `head`
+(shard, first), the first position of each shard's new facts, and locks the heads until the
+commit. So positions are given in the statement that writes them, and nobody waits for them."""
+
 _ADVANCE = """
 with want as (
     select shard, facts from unnest(%s::int2[], %s::int4[]) as w (shard, facts)

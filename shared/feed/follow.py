@@ -81,7 +81,7 @@ class Follower(Generic[Response]):
                 except Exception as error:
                     failures += 1
                     _log.warning("follow.broken", feed=self._feed, error=str(error)[:300])
-                    await asyncio.sleep(min(0.05 * 2**failures, _BACKOFF_MAX_S))
+                    await asyncio.sleep(min(0.05 * 2 ** min(failures, 10), _BACKOFF_MAX_S))
         finally:
             self._thread.shutdown(wait=True)
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -45,20 +45,24 @@ class Database:
     def __init__(
         self, url: str, *, connections_max: int = 8, threads: int = 4, look_ups: bool = False
     ) -> None:
-        self._engine = sa.create_engine(
-            with_driver(url),
-            pool_size=connections_max,
-            max_overflow=0,
-            pool_timeout=10,
-            # A writer notices by its first statement, and whoever sent it sends again.
-            pool_pre_ping=not look_ups,
-            connect_args={
-                "options": _SESSION + (_LOOK_UPS if look_ups else _READERS),
-                "connect_timeout": 5,
-            },
-        )
-        self._reads = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        sa.event.listen(self._engine, "connect", lambda driver, _: register(_psycopg(driver)))
+        options = _SESSION + (_LOOK_UPS if look_ups else _READERS)
+
+        def pool(**more: Any) -> sa.Engine:
+            engine = sa.create_engine(
+                with_driver(url),
+                pool_size=connections_max,
+                max_overflow=0,
+                pool_timeout=10,
+                connect_args={"options": options, "connect_timeout": 5},
+                **more,
+            )
+            sa.event.listen(engine, "connect", lambda driver, _: register(_psycopg(driver)))
+            return engine
+
+        # A writer of batches notices by its first statement, and whoever sent it sends again.
+        self._engine = pool(pool_pre_ping=not look_ups)
+        # Asking before each read whether the server is there cost as much as the read.
+        self._reads = pool(isolation_level="AUTOCOMMIT")
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="database")
 
     @contextmanager
@@ -77,15 +81,22 @@ class Database:
         """The result of `function(connection)`, which only reads, in a pool thread.
 
         Each statement sees what is committed when it begins, as in `transaction`, and saves
-        the journeys that begin and end one.
+        the journeys that begin and end one. When the server went away since the last read,
+        `function` runs once more.
         """
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._reading, function
         )
 
     def _reading(self, function: Callable[[sa.Connection], Result]) -> Result:
-        with self._reads.connect() as connection:
-            return function(connection)
+        try:
+            with self._reads.connect() as connection:
+                return function(connection)
+        except (psycopg.OperationalError, sa.exc.OperationalError):
+            # Connections of before a restart fail at their next use, and all of them at once.
+            self._reads.dispose()
+            with self._reads.connect() as connection:
+                return function(connection)
 
     def _in_transaction(self, function: Callable[[sa.Connection], Result]) -> Result:
         with self.transaction() as connection:
@@ -95,6 +106,7 @@ class Database:
         """Ends threads and connections; running work finishes first."""
         self._threads.shutdown(wait=True)
         self._engine.dispose()
+        self._reads.dispose()
 
 
 def driver_of(connection: sa.Connection) -> psycopg.Connection[tuple[object, ...]]:

@@ -69,8 +69,8 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         if judged.refusals:
             raise judged.refusals[0]
         name = messages.write_activity_name(request.activity.account, judged.keys[0].tobytes())
-        repeated = judged.outcomes[0] == Outcome.REPEATED
-        return pb.RecordActivityResponse(activity=name, repeated_event=bool(repeated))
+        repeated = judged.outcomes.tolist() == [Outcome.REPEATED]
+        return pb.RecordActivityResponse(activity=name, repeated_event=repeated)
 
     async def BatchRecordActivities(
         self, request: pb.BatchRecordActivitiesRequest, context: Any

@@ -25,7 +25,7 @@ from services.activity.domain.layout import Layout
 from services.activity.storage.tables import COLUMN_WIDTHS
 from services.activity.usecases.commit_submissions import KeyRaced, LaneKey
 from services.activity.usecases.withdraw_activity import Withdrawal
-from shared.feed.append import advance_heads
+from shared.feed.append import ADVANCING
 from shared.ids import SHARDS
 from shared.refusal import RetryLater
 from shared.storage.bulk import array, pack
@@ -93,11 +93,14 @@ _NOTE_WITHDRAWAL = """
 insert into withdrawal (key, ref, withdraw_time, shard, actor, cause)
 values (encode(%s, 'hex')::uuid, %s, now(), %s, %s, %s) on conflict do nothing
 """
+_COLUMNS = ", ".join(COLUMN_WIDTHS)
 _RUN = f"""
-insert into activity_run (shard, position, batch, record_time, count, {", ".join(COLUMN_WIDTHS)})
-select shard, position, %s, now(), count, {", ".join(COLUMN_WIDTHS)}
-from unnest(%s::int2[], %s::int8[], %s::int4[]{", %s::bytea[]" * len(COLUMN_WIDTHS)})
-    as r (shard, position, count, {", ".join(COLUMN_WIDTHS)})
+with run as (
+    select * from unnest(%s::int2[], %s::int4[]{", %s::bytea[]" * len(COLUMN_WIDTHS)})
+        as r (shard, count, {_COLUMNS})
+), {ADVANCING}
+insert into activity_run (shard, position, batch, record_time, count, {_COLUMNS})
+select shard, head.first, %s, now(), count, {_COLUMNS} from run join head using (shard)
 """
 
 Judgement = dict[int, tuple[int | None, int | None, bool]]
@@ -236,15 +239,13 @@ class Journal:
             pack(columns[name][layout.order], width, layout.counts)
             for name, width in COLUMN_WIDTHS.items()
         ]
-        first = advance_heads(self._connection, layout.shards, layout.counts)
         self._connection.execute(
             _RUN,
             (
-                batch,
                 array("int2", layout.shards),
-                array("int8", first),
                 array("int4", layout.counts),
                 *(array("bytea", column) for column in packed),
+                batch,
             ),
             prepare=True,
         )

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.calculation.domain.assess import Acts, Assessed, SceneCode
 from services.calculation.domain.methodology import Credit
 from services.calculation.storage.tables import COLUMN_WIDTHS, asset_class, scene_code
-from shared.feed.append import advance_heads
+from shared.feed.append import ADVANCING
 from shared.storage.bulk import array, pack, unpack
 from shared.storage.engine import driver_of
 
@@ -24,13 +24,16 @@ Ints = NDArray[np.int64]
 
 _COLUMNS = ", ".join(COLUMN_WIDTHS)
 _INSERT = f"""
+with run as (
+    select * from unnest(%s::int2[], %s::int4[], %s::int8[], %s::int8[], %s::int4[],
+            %s::int4[]{", %s::bytea[]" * len(COLUMN_WIDTHS)})
+        as r (shard, count, activity_first, activity_last, day_first, day_last, {_COLUMNS})
+), {ADVANCING}
 insert into assessment_run (shard, position, activity_first, activity_last, assess_time, count,
     day_first, day_last, superseding, {_COLUMNS})
-select shard, position, activity_first, activity_last, now(), count, day_first, day_last, %s,
+select shard, head.first, activity_first, activity_last, now(), count, day_first, day_last, %s,
     {_COLUMNS}
-from unnest(%s::int2[], %s::int8[], %s::int8[], %s::int8[], %s::int4[], %s::int4[],
-            %s::int4[]{", %s::bytea[]" * len(COLUMN_WIDTHS)})
-    as r (shard, position, activity_first, activity_last, count, day_first, day_last, {_COLUMNS})
+from run join head using (shard)
 """
 _READ_RUNS = f"""
 select r.shard, r.position, r.count, r.assess_time, r.superseding, {_COLUMNS}
@@ -100,19 +103,17 @@ class Book:
         )
         positions, days = assessed.acts.activity_position, assessed.acts.civil_day
         packed = [pack(columns[name], width, counts) for name, width in COLUMN_WIDTHS.items()]
-        first = advance_heads(self._driver, shards, counts)
         self._driver.execute(
             _INSERT,
             (
-                delta is not None,
                 array("int2", shards),
-                array("int8", first),
+                array("int4", counts),
                 array("int8", np.minimum.reduceat(positions, starts)),
                 array("int8", np.maximum.reduceat(positions, starts)),
-                array("int4", counts),
                 array("int4", np.minimum.reduceat(days, starts)),
                 array("int4", np.maximum.reduceat(days, starts)),
                 *(array("bytea", column) for column in packed),
+                delta is not None,
             ),
             prepare=True,
         )

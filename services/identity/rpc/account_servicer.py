@@ -131,8 +131,9 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
             if whole:
                 complete_us = max(complete_us, now_us)
             if snapshots or now_us - sent_us >= self._quiet_us or now_us < sent_us:
-                cursors.update({s.shard: s.position for s in snapshots})
-                yield messages.write_watch(snapshots, cursors, complete_us, self._by_code, now_us)
+                moved = {s.shard: s.position for s in snapshots}
+                cursors.update(moved)
+                yield messages.write_watch(snapshots, moved, complete_us, self._by_code, now_us)
                 sent_us = now_us
             if whole:
                 with contextlib.suppress(TimeoutError):

@@ -182,16 +182,16 @@ def write_snapshot(
 
 def write_watch(
     snapshots: Sequence[Snapshot],
-    cursors: Mapping[int, int],
+    moved: Mapping[int, int],
     complete_us: int,
     scopes: Mapping[int, Scope],
     now_us: int,
 ) -> pb.WatchAccountsResponse:
-    """A run of snapshots and where every shard stands; `complete_us` is 0 when not yet known."""
+    """A run of snapshots and the shards it moves; `complete_us` is 0 when not yet known."""
     now = from_us(now_us)
     message = pb.WatchAccountsResponse(
         snapshots=[write_snapshot(snapshot, scopes, now) for snapshot in snapshots],
-        cursors=[ShardCursor(shard=s, position=p) for s, p in sorted(cursors.items())],
+        cursors=[ShardCursor(shard=s, position=p) for s, p in sorted(moved.items())],
     )
     if complete_us:
         message.complete_time.CopyFrom(write_time(from_us(complete_us)))
