@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ import grpc
 import grpc.aio
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -22,9 +25,10 @@ from services.launch.clients import Clients
 from services.launch.layout import SERVICES, Layout, this_checkout
 from services.launch.main_job import TRIPS_MAPPING, Progress, Report, run_main_job
 from services.launch.summary import print_summary, read_report, write_report
-from services.launch.supervisor import CLEAR_FAULTS, Supervisor
+from services.launch.supervisor import Supervisor
 from shared.rpc.caller import KINDS
 from shared.rpc.tokens import load_or_make_key, make_token
+from shared.settings import StartRefused
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 _WATCH_S = 0.2
@@ -42,7 +46,11 @@ def run(
 ) -> None:
     """Start everything, do the main job the first time, and keep serving until Ctrl-C."""
     console = Console()
-    layout = this_checkout()
+    with _clear_faults(console):
+        _run(this_checkout(), console, once=once, workers=workers)
+
+
+def _run(layout: Layout, console: Console, *, once: bool, workers: int) -> None:
     supervisor = Supervisor(layout, workers=workers)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -64,13 +72,28 @@ def run(
                 time.sleep(_WATCH_S)
     except _Stopped:
         console.print("stopping")
-    except CLEAR_FAULTS as error:
-        console.print(f"[red]cannot run:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         supervisor.stop()
+
+
+@contextmanager
+def _clear_faults(console: Console) -> Iterator[None]:
+    """Whatever hinders the start ends in lines that say what to do, and exit code 2."""
+    try:
+        yield
+    except StartRefused as error:
+        said = str(error)
+    except OSError as error:
+        said = (
+            f"{error.filename or 'a file'}: {error.strerror}; make room or make it usable, or "
+            "name another place in CARBONACCOUNT_VAR_DIR"
+        )
+    else:
+        return
+    console.print(f"[red]cannot run:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
 
 
 @app.command()
@@ -85,7 +108,8 @@ def token(
     if kind not in KINDS[1:]:
         print(f"kind is {kind!r}; it must be one of {', '.join(KINDS[1:])}", file=sys.stderr)
         raise typer.Exit(2)
-    key = load_or_make_key(this_checkout().keys)
+    with _clear_faults(Console(stderr=True)):
+        key = load_or_make_key(this_checkout().keys)
     made = make_token(
         key, kind, name, customer_ref=customer_ref, account=account, lifetime_s=lifetime_s
     )

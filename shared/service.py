@@ -20,9 +20,9 @@ import structlog
 import uvloop
 
 from shared.log import configure_log
-from shared.rpc.server import PortInUse, Server
+from shared.rpc.server import Server
 from shared.rpc.tokens import TokenVerifier, load_or_make_key, make_token
-from shared.settings import SettingsInvalid, read_settings
+from shared.settings import StartRefused, read_settings
 
 _log = structlog.get_logger()
 _TOKEN_S = 3600
@@ -54,8 +54,12 @@ def run(
         settings = read_settings(kind, service, os.environ)
         configure_log(service, settings.log_level)
         uvloop.run(serve(settings))
-    except (SettingsInvalid, PortInUse, FileNotFoundError) as error:
-        print(f"{service}: {error}", file=sys.stderr)
+    except StartRefused as error:
+        said = str(error).replace("<SERVICE>", service.upper())
+        print(f"{service}: {said}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:  # of a file: the keys, the methodologies
+        print(f"{service}: {error.filename}: {error.strerror}; make it usable", file=sys.stderr)
         raise SystemExit(2) from None
 
 

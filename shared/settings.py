@@ -23,7 +23,11 @@ _INT_MAX = 2**31
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-class SettingsInvalid(Exception):
+class StartRefused(Exception):
+    """A process cannot start; the text is one line, or one for each fault, that says what to do."""
+
+
+class SettingsInvalid(StartRefused):
     """The environment breaks a rule; each line names variable, value, rule and way out."""
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from deploy.bench import engine, ledger, unary
+from deploy.bench import engine, ledger, races, unary
 from deploy.bench.floor import Floor
 from deploy.bench.pipeline import Passed, freshness_ms, paced, pass_through, sizes
 from deploy.bench.reads import reads_per_s
@@ -60,6 +60,8 @@ def main() -> None:
         assert world.supervisor.postgres is not None
         world.supervisor.postgres.create_database("ledger_bench")
         figures.update(ledger.run(world.url("ledger_bench"), quick=quick))
+        _say("races")
+        figures.update(races.run(world, quick=quick))
     report = {
         "figures": figures,
         "bars": {name: f"{sign} {bar}" for name, (bar, sign) in BARS.items()},

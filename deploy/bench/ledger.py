@@ -1,8 +1,7 @@
-"""Postings from one hot pool, beside bare SQL that does the same, and racing debits."""
+"""Postings from one hot pool, beside bare SQL that does the same."""
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from functools import partial
@@ -15,7 +14,7 @@ from services.settlement.domain.judge import Post
 from services.settlement.domain.pockets import Pocket, PocketKind
 from services.settlement.storage.columns import key_arrays
 from services.settlement.storage.ledger import open_ledger
-from services.settlement.usecases.post_transfers import Order, Posted, post_transfers
+from services.settlement.usecases.post_transfers import Order, post_transfers
 from services.settlement.wiring import MIGRATIONS
 from shared.storage.bulk import array
 from shared.storage.engine import Database, driver_of
@@ -52,7 +51,7 @@ insert into bare_pocket values (0, 1000000000000000);
 
 
 def run(url: str, *, quick: bool = False) -> dict[str, float]:
-    """`ledger_hot_pool_per_s`, `ledger_ratio_to_sql` and `overspend_races` on an empty database."""
+    """`ledger_hot_pool_per_s` and `ledger_ratio_to_sql` on an empty database."""
     migrate(url, MIGRATIONS)
     database = Database(url, look_ups=True)
     with database.transaction() as connection:
@@ -71,51 +70,7 @@ def run(url: str, *, quick: bool = False) -> dict[str, float]:
         "ledger_hot_pool_per_s": round(rate),
         "ledger_bare_sql_per_s": round(plain),
         "ledger_ratio_to_sql": round(rate / plain, 3),
-        **races(url, 20_000 if quick else 1_000_000, 500 if quick else 10_000),
     }
-
-
-def races(url: str, debits: int, singles: int) -> dict[str, float]:
-    """Debits of 1 from 64 pockets that hold a tenth of it, from four processes at once."""
-    accounts = [64 * (n + 1) for n in range(64)]
-    held = debits // 64 // 10
-    database = Database(url)
-    with database.transaction() as connection:
-        for account in accounts:
-            _fund(connection, Pocket(0, account, PocketKind.AVAILABLE, REDUCTION), held)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(4) as pool:
-        shares = [(url, n, debits // 4, singles // 4) for n in range(4)]
-        posted = sum(pool.starmap(_race, shares))
-    with database.transaction() as connection:
-        rows = connection.execute(
-            sa.text("select balance from pocket where kind = 1 and account_id = any(:accounts)"),
-            {"accounts": accounts},
-        ).scalars()
-        left = list(rows)
-    database.close()
-    below = sum(balance < 0 for balance in left)
-    lost = held * 64 - sum(left) - posted
-    return {"overspend_races": below + abs(lost), "overspend_attempts": debits + singles}
-
-
-def _race(url: str, worker: int, debits: int, singles: int) -> int:
-    """Debits posted by one process: in batches, then one by one."""
-    database = Database(url, look_ups=True)
-    chance = np.random.default_rng(worker)
-    posted = 0
-    sizes = [BATCH] * (debits // BATCH) + [1] * singles
-    for number, size in enumerate(sizes):
-        accounts = chance.integers(1, 65, size) * 64
-        posts = [
-            _post(
-                f"{worker}-{number}-{n}", Pocket(0, int(a), PocketKind.AVAILABLE, REDUCTION), POOL
-            )
-            for n, a in enumerate(accounts)
-        ]
-        posted += sum(isinstance(answer, Posted) for answer in _commit(database, posts))
-    database.close()
-    return posted
 
 
 def _ours(database: Database, number: int, batches: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from shared.service import ServiceSettings
 
@@ -13,5 +14,8 @@ class Settings(ServiceSettings):
 
     activity_address: str = field(metadata={"help": "set it to the address of activity"})
     programme: str = "demo"
-    methodologies_dir: str = ""
+    methodologies_dir: Path = field(
+        default=Path(__file__).parent / "methodologies",
+        metadata={"help": "set it to a directory of methodology files"},
+    )
     run_acts_max: int = field(default=16_000, metadata={"min": 1, "max": 1_000_000})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from shared.settings import SettingsInvalid
 
 SERVICES = ("identity", "activity", "calculation", "settlement")
 """In the order of the calls: each one calls those before it."""
@@ -17,6 +20,7 @@ UPSTREAM = {
     "settlement": ("calculation_address", "calculation"),
 }
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_KNOWN = re.compile(f"CARBONACCOUNT_(VAR_DIR|POSTGRES_HOME|({'|'.join(SERVICES).upper()})_.+)")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,16 @@ class Layout:
 
 
 def this_checkout() -> Layout:
-    """The layout of this checkout; CARBONACCOUNT_VAR_DIR may name another place for its data."""
+    """The layout of this checkout; CARBONACCOUNT_VAR_DIR may name another place for its data.
+
+    SettingsInvalid when the environment has a CARBONACCOUNT_ variable that nobody reads.
+    """
+    for name in sorted(os.environ):
+        if name.startswith("CARBONACCOUNT_") and not _KNOWN.fullmatch(name):
+            raise SettingsInvalid(
+                f"{name} is set and nobody reads it; there are CARBONACCOUNT_VAR_DIR, "
+                "CARBONACCOUNT_POSTGRES_HOME and CARBONACCOUNT_<SERVICE>_<SETTING> with "
+                f"{', '.join(SERVICES)}"
+            )
     named = os.environ.get("CARBONACCOUNT_VAR_DIR")
     return Layout(Path(named).resolve() if named else CHECKOUT / "var", os.environ)

@@ -18,17 +18,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.launch.layout import CHECKOUT, SERVICES, Layout
 from shared.child import command
-from shared.rpc.server import PortInUse, check_port
+from shared.rpc.server import check_port
 from shared.rpc.tokens import load_or_make_key
-from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, default_home
+from shared.settings import StartRefused
+from shared.storage.embedded import EmbeddedPostgres, default_home
 
 START_S = 60
 RESTART_S = 0.5
 STOP_S = 20
 
 
-class StartFailed(Exception):
-    """Something does not start; the text is what it said and what to do."""
+class StartFailed(StartRefused):
+    """A service does not start; the text is what it said."""
 
 
 class Supervisor:
@@ -145,7 +146,3 @@ class Supervisor:
     def _last_words(self, service: str) -> str:
         text = (self.layout.logs / f"{service}.log").read_text(errors="replace").strip()
         return text.splitlines()[-1][:500] if text else "it said nothing"
-
-
-CLEAR_FAULTS = (DatabaseUnavailable, PortInUse, StartFailed)
-"""Exceptions whose text is one clear line."""

@@ -21,6 +21,7 @@ from shared.storage.engine import Database
 _log = structlog.get_logger()
 _QUEUE_MAX = 64  # responses read ahead; gRPC flow control holds back the rest
 _BACKOFF_MAX_S = 2.0
+_LIGHT = 256  # what weighs less waits a moment for more
 
 Response = TypeVar("Response")
 Response_contra = TypeVar("Response_contra", contravariant=True)
@@ -122,7 +123,7 @@ class Follower(Generic[Response]):
             return []
         responses = [first.result()]
         weight = self._weight(responses[0])
-        if weight < self._weight_max:
+        if weight < _LIGHT:
             await asyncio.sleep(self._linger_s)  # a transaction costs as much for one as for many
         while weight < self._weight_max and not queue.empty():
             responses.append(queue.get_nowait())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 
-from shared.settings import SettingsInvalid
+from shared.settings import SettingsInvalid, StartRefused
 
 _UNIX = "unix:"
 
 
-class PortInUse(Exception):
+class PortInUse(StartRefused):
     """The address cannot be listened on; the message says what to do."""
 
 

@@ -12,6 +12,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.settings import StartRefused
+
 ELSEWHERE = "set CARBONACCOUNT_POSTGRES_HOME to another directory"
 """The way out of most faults."""
 NOT_EMBEDDED = "set CARBONACCOUNT_<SERVICE>_DATABASE_URL to a PostgreSQL 15 or later"
@@ -26,7 +28,7 @@ User = tuple[int, int]
 """Numbers of a user and a group."""
 
 
-class DatabaseUnavailable(Exception):
+class DatabaseUnavailable(StartRefused):
     """The server cannot run here; the text is one line that says what to do."""
 
 

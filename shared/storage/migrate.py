@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from shared.settings import StartRefused
 from shared.storage.engine import with_driver
 
 _ENVIRONMENT = Path(__file__).parent / "alembic"
@@ -21,8 +22,28 @@ _LOCK = 0x6361726268  # any number that is the same in every process of the suit
 
 
 def migrate(url: str, versions: Path) -> None:
-    """Runs every step of `versions` that the database has not seen; safe to call at any time."""
-    engine = sa.create_engine(with_driver(url), poolclass=sa.NullPool)
+    """Runs every step of `versions` that the database has not seen; safe to call at any time.
+
+    Raises StartRefused when the address is none, or the database there cannot be used.
+    """
+    try:
+        address = with_driver(url)
+    except sa.exc.ArgumentError:
+        raise StartRefused(
+            "CARBONACCOUNT_<SERVICE>_DATABASE_URL is no address of a database; it must be "
+            "postgresql://user:password@host:port/database"
+        ) from None
+    try:
+        _migrate(sa.create_engine(address, poolclass=sa.NullPool), versions)
+    except sa.exc.OperationalError as error:
+        said = " ".join(str(error.orig).split())
+        raise StartRefused(
+            f"the database {address.host}:{address.port}/{address.database} cannot be used "
+            f"({said[:300]}); start it, or name another one in CARBONACCOUNT_<SERVICE>_DATABASE_URL"
+        ) from None
+
+
+def _migrate(engine: sa.Engine, versions: Path) -> None:
     with engine.connect() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_lock(_LOCK)))
         connection.commit()

@@ -1,69 +1,106 @@
-"""A missing setting, a wrong one, a port in use: one clear line saying what to do."""
+"""Whatever hinders the start is one clear line that says what to do, and exit code 2."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.activity.settings import Settings
 from services.launch.layout import CHECKOUT
 from shared.rpc.server import PortInUse, check_port
-from shared.settings import SettingsInvalid, read_settings
+from shared.storage.embedded import EmbeddedPostgres
+from tests.suite import free_port
 
-GOOD = {
-    "CARBONACCOUNT_ACTIVITY_DATABASE_URL": "postgresql://localhost/x",
-    "CARBONACCOUNT_ACTIVITY_LISTEN": "127.0.0.1:1",
-    "CARBONACCOUNT_ACTIVITY_KEYS_DIR": "keys",
-    "CARBONACCOUNT_ACTIVITY_IDENTITY_ADDRESS": "127.0.0.1:2",
+CALCULATION = {
+    "CARBONACCOUNT_CALCULATION_LISTEN": "127.0.0.1:1",
+    "CARBONACCOUNT_CALCULATION_KEYS_DIR": str(Path(__file__) / "keys"),
+    "CARBONACCOUNT_CALCULATION_ACTIVITY_ADDRESS": "127.0.0.1:2",
+    "CARBONACCOUNT_CALCULATION_DATABASE_URL": "postgresql://app:secret@127.0.0.1:1/calculation",
 }
 
 
-def test_settings_are_read_with_their_types_and_defaults() -> None:
-    more = {**GOOD, "CARBONACCOUNT_ACTIVITY_POLL_MS": "7", "CARBONACCOUNT_IDENTITY_X": "other"}
-    settings = read_settings(Settings, "activity", more)
-    assert (settings.poll_ms, settings.keys_dir, settings.commit_acts_max) == (
-        7,
-        Path("keys"),
-        4000,
-    )
+def start(module: str, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Exit code and everything said by a process that is told these variables alone."""
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("CARBONACCOUNT_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=CHECKOUT, env={**environment, **variables}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return ended.returncode, ended.stdout
+
+
+def test_a_service_without_its_settings_says_each_that_is_missing() -> None:
+    code, said = start("services.identity")
+    assert code == 2
+    names = ("DATABASE_URL", "LISTEN", "KEYS_DIR")
+    for line, name in zip(said.removeprefix("identity: ").splitlines(), names, strict=True):
+        assert line.startswith(f"CARBONACCOUNT_IDENTITY_{name} is not set; set it to ")
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("POLL_MS", "0"), ("POLL_MS", "1001"), ("POLL_MS", "ten"), ("POLL_MS", "１"), ("LISTEN", "")],
+    ("name", "value", "expected"),
+    [
+        (
+            "DATABASE_URL",
+            "postgres at home",
+            "CARBONACCOUNT_CALCULATION_DATABASE_URL is no address",
+        ),
+        ("DATABASE_URL", None, "the database 127.0.0.1:1/calculation cannot be used"),
+        ("PROGRAMME", "moon", "CARBONACCOUNT_CALCULATION_PROGRAMME is 'moon'"),
+        ("METHODOLOGIES_DIR", "/nowhere", "/nowhere has none"),
+        ("RUN_ACTS_MAX", "ten", "CARBONACCOUNT_CALCULATION_RUN_ACTS_MAX is 'ten'; it must be"),
+        ("RUN_ACTS_MAXI", "10", "did you mean CARBONACCOUNT_CALCULATION_RUN_ACTS_MAX?"),
+    ],
 )
-def test_a_wrong_value_names_variable_value_and_rule(name: str, value: str) -> None:
-    variable = f"CARBONACCOUNT_ACTIVITY_{name}"
-    with pytest.raises(SettingsInvalid) as caught:
-        read_settings(Settings, "activity", {**GOOD, variable: value})
-    assert variable in str(caught.value)
-    assert "must" in str(caught.value)
+def test_a_wrong_setting_is_one_clear_line(name: str, value: str | None, expected: str) -> None:
+    told = {f"CARBONACCOUNT_CALCULATION_{name}": value} if value is not None else {}
+    code, said = start("services.calculation", **{**CALCULATION, **told})
+    assert (code, said.count("\n")) == (2, 1)
+    assert expected in said
+    assert "secret" not in said
 
 
-def test_all_faults_are_said_at_once_with_the_way_out() -> None:
-    wrong = {"CARBONACCOUNT_ACTIVITY_POLLMS": "5", "CARBONACCOUNT_ACTIVITY_LISTEN": "x:1"}
-    with pytest.raises(SettingsInvalid) as caught:
-        read_settings(Settings, "activity", wrong)
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 4  # one that nobody knows, three that are missing
-    assert any("no setting of activity" in line for line in lines)
-    assert any("DATABASE_URL is not set; set it to postgresql://" in line for line in lines)
+def test_a_broken_methodology_is_named_with_file_and_line(tmp_path: Path) -> None:
+    shutil.copytree(CHECKOUT / "services" / "calculation" / "methodologies", tmp_path / "m")
+    broken = tmp_path / "m" / "hello-2022.toml"
+    broken.write_text(broken.read_text().replace('"33.88"', '"33,88"'))
+    told = {"CARBONACCOUNT_CALCULATION_METHODOLOGIES_DIR": str(tmp_path / "m")}
+    code, said = start("services.calculation", **{**CALCULATION, **told})
+    assert code == 2
+    assert said.startswith("calculation: hello-2022.toml:")
+    assert "Traceback" not in said
 
 
-def test_a_service_without_its_settings_ends_with_one_line_each_and_code_2() -> None:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("CARBONACCOUNT_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "services.identity"],
-        cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert ended.returncode == 2
-    assert "CARBONACCOUNT_IDENTITY_DATABASE_URL is not set" in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_keys_that_cannot_be_kept_are_named(postgres: EmbeddedPostgres, database_url: str) -> None:
+    told = {"CARBONACCOUNT_CALCULATION_DATABASE_URL": database_url}
+    code, said = start("services.calculation", **{**CALCULATION, **told})
+    assert code == 2
+    assert said.splitlines()[-1].startswith(f"calculation: {__file__}/keys: Not a directory")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("ACTIVTY_LISTEN", "127.0.0.1:1", "CARBONACCOUNT_ACTIVTY_LISTEN is set and nobody reads"),
+        ("ACTIVITY_LISTEN", "here", "it must be host:port"),
+        ("VAR_DIR", str(Path(__file__)), "make it usable"),
+    ],
+)
+def test_the_launcher_says_what_is_wrong_before_anything_starts(
+    name: str, value: str, expected: str
+) -> None:
+    code, said = start("services", "run", "--once", **{f"CARBONACCOUNT_{name}": value})
+    assert code == 2
+    assert said.startswith("cannot run: ")
+    assert expected in said
+    assert said.count("\n") == 1
 
 
 def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -73,22 +110,40 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(PortInUse, match="choose another address"):
             check_port(address)
-        environment = {n: v for n, v in os.environ.items() if not n.startswith("CARBONACCOUNT_")}
-        environment["CARBONACCOUNT_VAR_DIR"] = str(tmp_path)
-        environment["CARBONACCOUNT_ACTIVITY_LISTEN"] = address
-        ended = subprocess.run(
-            [sys.executable, "-m", "services", "run", "--once"],
-            cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=60,
+        code, said = start(
+            "services", "run", "--once",
+            CARBONACCOUNT_VAR_DIR=str(tmp_path), CARBONACCOUNT_ACTIVITY_LISTEN=address,
         )  # fmt: skip
-    assert ended.returncode == 2
-    assert f"cannot run: {address} cannot be listened on" in ended.stdout
+    assert code == 2
+    assert said.startswith(f"cannot run: {address} cannot be listened on")
 
 
-def test_a_free_port_is_free() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    check_port(address, shared=False)
+@pytest.fixture
+def small_disk(server_root: Path) -> Iterator[Path]:
+    """A disk of 20 MB, which PostgreSQL's first files do not fit on."""
+    place = server_root / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("a full disk is tried where a small one may be mounted (as root)")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_clear_line(small_disk: Path, tmp_path: Path) -> None:
+    ports = {f"CARBONACCOUNT_{s}_LISTEN": f"127.0.0.1:{free_port()}"
+             for s in ("IDENTITY", "ACTIVITY", "CALCULATION", "SETTLEMENT")}  # fmt: skip
+    code, said = start(
+        "services", "run", "--once", CARBONACCOUNT_VAR_DIR=str(tmp_path),
+        CARBONACCOUNT_POSTGRES_HOME=str(small_disk / "home"), **ports,
+    )  # fmt: skip
+    assert code == 2
+    assert "cannot run: the disk of " in said
+    assert "is full; free some of it" in said
+    assert "Traceback" not in said
 
 
 def test_a_worker_of_another_suite_on_the_port_is_noticed() -> None:

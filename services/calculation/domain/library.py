@@ -6,7 +6,7 @@ does not load, so nothing half-loaded or wrong ever serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ from services.calculation.domain.methodology import (
 )
 from services.calculation.domain.reading import FileInvalid, Section, read_toml
 
-__all__ = ["Library", "LibraryFault", "LibraryInvalid", "load_library"]
+__all__ = ["Library", "LibraryFault", "LibraryInvalid", "changed_versions", "load_library"]
 
 PROGRAMMES = "programmes/"
 
@@ -72,6 +72,27 @@ def load_library(files: Mapping[str, str]) -> Library:
     if faults:
         raise LibraryInvalid(faults)
     return Library(methodologies, programmes)
+
+
+def changed_versions(library: Library, credited: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with versions (name, digest) that credited something; [] when nothing is.
+
+    Such a version is a fact: assessments quote its digest, and their working is shown again
+    from its file.
+    """
+    held = {
+        version.name: version.digest
+        for methodology in library.methodologies.values()
+        for version in methodology.versions
+    }
+    return [
+        f"{name} has credited activities by a text with digest {digest[:16]}, and "
+        + (f"its file now has {held[name][:16]}" if name in held else "the library has none")
+        + "; a version that has credited never changes: put the file back as it was and write "
+        "the change as a new version"
+        for name, digest in sorted(credited)
+        if held.get(name) != digest
+    ]
 
 
 def _id(root: Section, path: str) -> str:

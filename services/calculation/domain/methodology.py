@@ -239,6 +239,18 @@ class Library:
     methodologies: Mapping[str, Methodology]
     programmes: Mapping[str, Programme]
 
+    def version_named(self, name: str, scene: str) -> Version | None:
+        """The rule of the version `methodologies/{id}/versions/{id}` for that scene."""
+        return next(
+            (
+                version
+                for methodology in self.methodologies.values()
+                for version in methodology.versions
+                if version.name == name and full_scene(scene) in version.scenes
+            ),
+            None,
+        )
+
     def version_on(self, methodology_id: str, day: int, scene: str = "") -> Version | None:
         """The version of a methodology on a civil day; for its first scene when none is named."""
         methodology = self.methodologies.get(methodology_id)

@@ -73,7 +73,7 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
                 shard_of(account_id),
                 position,
                 book=Book(c),
-                programme=self._programme,
+                library=self._library,
             )
         )
         assessment = _assessment(shown)

@@ -200,6 +200,21 @@ class Book:
         query = sa.select(asset_class.c.code).filter_by(**key)
         return int(self._connection.execute(query).scalar_one())
 
+    def credited_versions(self) -> list[tuple[str, str]]:
+        """Name and digest of every version that has ever credited something."""
+        columns = (asset_class.c.methodology_version, asset_class.c.methodology_digest)
+        return [(name, digest) for name, digest in self._connection.execute(
+            sa.select(*columns).distinct())]  # fmt: skip
+
+    def read_class(self, code: int) -> tuple[str, str]:
+        """Version and programme of a class."""
+        row = self._connection.execute(
+            sa.select(asset_class.c.methodology_version, asset_class.c.programme).where(
+                asset_class.c.code == code
+            )
+        ).one()
+        return row.methodology_version, row.programme
+
     def read_classes(self, codes: Sequence[int]) -> list[sa.RowMapping]:
         """The classes of these codes."""
         query = sa.select(asset_class).where(asset_class.c.code.in_(codes))

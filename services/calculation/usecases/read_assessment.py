@@ -8,7 +8,7 @@ from typing import Protocol
 
 from services.calculation.domain.assess import Assessed, SceneCode, Verdict
 from services.calculation.domain.explain import Working, explain
-from services.calculation.domain.methodology import Programme, Version
+from services.calculation.domain.methodology import Library, Version
 from shared.refusal import ResourceNotFound
 
 
@@ -28,6 +28,7 @@ class Book(Protocol):
 
     def read_activity(self, shard: int, activity_position: int) -> Found | None: ...
     def read_scenes(self) -> dict[int, SceneCode]: ...
+    def read_class(self, code: int) -> tuple[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_assessment(
     activity_position: int,
     *,
     book: Book,
-    programme: Programme,
+    library: Library,
 ) -> tuple[Shown, datetime]:
     """The newest assessment of that activity and when it was made; ResourceNotFound without one."""
     found = book.read_activity(shard, activity_position)
@@ -65,23 +66,26 @@ def read_assessment(
     values = (int(acts.measure_1[0]), int(acts.measure_2[0]))
     measures = dict(zip(scene.measures, values, strict=False))
     day, verdict = int(acts.civil_day[0]), int(assessed.verdict[0])
-    credit = programme.credit_for(scene.scene, int(acts.region[0]), day)
-    working, amount = None, int(assessed.amount[0])
-    if credit is not None:
+    version, programme, working = None, "", None
+    if assessed.asset_class[0]:
+        # By the version that credited it, whatever the programme names today.
+        name_of_version, programme = book.read_class(int(assessed.asset_class[0]))
+        version = library.version_named(name_of_version, scene.scene)
+    if version is not None:
         working = explain(
-            credit.version,
-            {measure.name: measures.get(measure.name, 0) for measure in credit.version.measures},
+            version,
+            {measure.name: measures.get(measure.name, 0) for measure in version.measures},
             grade=int(acts.evidence_grade[0]),
             used_before=int(assessed.cap_used_before[0]),
         )
     shown = Shown(
-        version=credit.version if credit else None,
-        programme=credit.programme if credit else "",
+        version=version,
+        programme=programme,
         scene=scene.scene,
         measures=measures,
         day=day,
         verdict=verdict,
-        amount=amount,
+        amount=int(assessed.amount[0]),
         uncapped=working.uncapped if working else 0,
         cap_used_before=int(assessed.cap_used_before[0]),
         superseding=found.superseding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.calculation.domain.library import load_library
+from services.calculation.domain.library import changed_versions, load_library
 from tests.calculation.domain.world import SHIPPED, TESTSET, faults_of
 
 HELLO = (SHIPPED / "hello-2022.toml").read_text("utf-8")
@@ -267,3 +267,21 @@ def test_the_digest_changes_with_a_factor_and_not_with_a_case_or_a_comment() -> 
     assert digest("# more\n" + HELLO.replace('id = "hello-bike-3"', 'id = "three"')) == own
     assert digest(HELLO.replace('page = ""', 'page = "3"')) != own
     assert digest(HELLO.replace("max = 100_000", "max = 100_001")) != own
+
+
+def test_a_version_that_has_credited_may_not_change_and_any_other_may() -> None:
+    name = "methodologies/hello-2022/versions/1"
+    library = load_library({"hello-2022.toml": HELLO})
+    version = library.version_on("hello-2022", 20_000)
+    assert version is not None
+    credited = [(name, version.digest)]
+    text = HELLO.replace('"33.88"', '"33.89"').replace("101_640", "101_670")
+    changed = load_library({"hello-2022.toml": text})
+    assert changed_versions(library, credited) == []
+    assert changed_versions(changed, []) == []
+    (said,) = changed_versions(changed, credited)
+    assert name in said
+    assert version.digest[:16] in said
+    assert "write the change as a new version" in said
+    (said,) = changed_versions(load_library({}), credited)
+    assert "the library has none" in said
