@@ -113,12 +113,16 @@ def _load_accounts(world: World) -> None:
 
 
 def wait_until_known(world: World) -> None:
-    """Until activity's projection holds every account."""
+    """Until activity's projection holds every account and is fresh, so that acts are taken."""
     wanted = len(world.ids)
     with world.connect("activity") as connection:
         while True:
-            row = connection.execute("select count(*) from account_consent").fetchone()
-            if row is not None and row[0] == wanted:
+            row = connection.execute(
+                "select (select count(*) from account_consent) = %s and"
+                " min(complete_time) > now() - interval '1 s' from cursor where feed = 'identity'",
+                (wanted,),
+            ).fetchone()
+            if row is not None and row[0]:
                 return
             connection.execute("select pg_sleep(0.2)")
 

@@ -126,6 +126,34 @@ def test_gathered_calls_share_a_commit_and_get_their_own_answers() -> None:
     assert len(sizes) <= 3
 
 
+def test_callers_who_call_again_meet_in_one_transaction_and_a_lone_one_does_not_wait() -> None:
+    sizes: list[int] = []
+
+    def commit(items: Sequence[int]) -> list[int | Exception]:
+        sizes.append(len(items))
+        time.sleep(0.005)
+        return list(items)
+
+    async def story() -> None:
+        gatherer = Gatherer(commit, weight_max=1000, waiting_max=1000, linger_ms=1000)
+        started = time.monotonic()
+        for item in range(5):
+            assert await gatherer.submit(item) == item
+        assert time.monotonic() - started < 1
+        assert sizes == [1] * 5
+
+        async def caller() -> None:
+            for item in range(20):
+                await gatherer.submit(item)
+                await asyncio.sleep(0.002)
+
+        await asyncio.gather(*(caller() for _ in range(8)))
+        await gatherer.close()
+
+    asyncio.run(story())
+    assert sizes[-10:-1] == [8] * 9
+
+
 def test_a_cancelled_caller_takes_nothing_back_and_disturbs_nobody() -> None:
     done: list[int] = []
 

@@ -16,7 +16,7 @@ from carbonaccount.activity.v1 import activity_service_pb2 as pb
 from services.activity.domain.batch import Batch
 from services.activity.domain.catalogue import Source
 from services.activity.rpc.messages import write_ack
-from services.activity.storage.journal import Journal
+from services.activity.storage.lanes import Lanes
 from services.activity.usecases.commit_submissions import Append, Receipt, Submission
 from shared.gather import Gatherer
 from shared.refusal import FieldInvalid, LaneTakenOver, Refusal
@@ -119,4 +119,4 @@ async def _write(answer: Answer | Exception) -> pb.IngestActivitiesResponse:
 
 
 def _open_lane(connection: sa.Connection, source: int, lane: str) -> tuple[int, int]:
-    return Journal(driver_of(connection)).open_lane(source, lane)
+    return Lanes(driver_of(connection)).open_lane(source, lane)

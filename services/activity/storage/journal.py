@@ -9,9 +9,8 @@ again, and then sees it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from psycopg import errors
 
 from services.activity.domain.batch import Columns, Kind
 from services.activity.domain.layout import Layout
+from services.activity.storage.lanes import Lanes
 from services.activity.storage.tables import COLUMN_WIDTHS
-from services.activity.usecases.commit_submissions import KeyRaced, LaneKey
+from services.activity.usecases.commit_submissions import KeyRaced
 from services.activity.usecases.withdraw_activity import Withdrawal
 from shared.feed.append import ADVANCING
 from shared.ids import SHARDS
@@ -36,19 +36,22 @@ select count(*), extract(epoch from now() - min(complete_time)) * 1000 from curs
 where feed = 'identity' and complete_time is not null
 """
 # "limit 1" makes each look-up a look-up: no plan, however old, can read a whole index instead.
-_JUDGE = """
-select i.row, k.content, a.state, a.state is not null
-from unnest(%s::int4[], %s::int2[], %s::uuid[], %s::int2[], %s::int8[], %s::int2[],
-            %s::timestamptz[])
-    as i (row, key_shard, key, shard, account_id, scope, occur_time)
-left join lateral (
-    select content from event_key where shard = i.key_shard and key = i.key limit 1
-) k on true
+# Two statements, because each index is quickest in its own order: 9.5 us an act against 11.5.
+_RECORDED = """
+select i.row, k.content from unnest(%s::int4[], %s::int2[], %s::uuid[]) as i (row, shard, key)
+cross join lateral (
+    select content from event_key where shard = i.shard and key = i.key limit 1
+) k
+"""
+_UNCOVERED = """
+select i.row, a.state, a.state is not null
+from unnest(%s::int4[], %s::int2[], %s::int8[], %s::int2[], %s::timestamptz[])
+    as i (row, shard, account_id, scope, occur_time)
 left join lateral (
     select state, cover_from, cover_until from account_consent
     where shard = i.shard and account_id = i.account_id limit 1
 ) a on true
-where k.content is not null or a.state is distinct from 1
+where a.state is distinct from 1
    or not coalesce(a.cover_from[i.scope] <= i.occur_time and now() < a.cover_until[i.scope], false)
 """
 _CLAIM = """
@@ -72,23 +75,6 @@ _DETAIL = """
 insert into activity_detail (account_id, occur_time, ref, civil_day, shard, source_event_id)
 select * from unnest(%s::int8[], %s::timestamptz[], %s::int8[], %s::int4[], %s::int2[], %s::text[])
 """
-_LOCK_LANES = """
-select l.source, l.lane, l.next_offset, l.epoch
-from lane l join unnest(%s::int2[], %s::int2[], %s::text[]) as w (shard, source, lane)
-    using (shard, source, lane)
-order by l.shard, l.source, l.lane for update of l
-"""
-_MOVE_LANES = """
-update lane l set next_offset = w.next_offset
-from unnest(%s::int2[], %s::int2[], %s::text[], %s::int8[])
-    as w (shard, source, lane, next_offset)
-where l.shard = w.shard and l.source = w.source and l.lane = w.lane
-"""
-_OPEN_LANE = """
-insert into lane as l (shard, source, lane, next_offset, epoch) values (%s, %s, %s, 0, 1)
-on conflict (shard, source, lane) do update set epoch = l.epoch + 1
-returning next_offset, epoch
-"""
 _NOTE_WITHDRAWAL = """
 insert into withdrawal (key, ref, withdraw_time, shard, actor, cause)
 values (encode(%s, 'hex')::uuid, %s, now(), %s, %s, %s) on conflict do nothing
@@ -107,11 +93,11 @@ Judgement = dict[int, tuple[int | None, int | None, bool]]
 """Row -> (content already recorded under the key, state of the account, account is known)."""
 
 
-class Journal:
+class Journal(Lanes):
     """The writing side of activity, on one connection inside one transaction."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
+        super().__init__(connection)
         # They travel with whatever is asked first.
         self._batch = connection.execute("select nextval('batch_number')", prepare=True)
         self._age = connection.execute(_AGE, prepare=True)
@@ -128,42 +114,32 @@ class Journal:
         assert row is not None
         return int(row[0])
 
-    def open_lane(self, source: int, lane: str) -> tuple[int, int]:
-        """Where the lane goes on and the epoch that now owns it; earlier streams are over."""
-        row = self._connection.execute(_OPEN_LANE, (_lane_shard(lane), source, lane)).fetchone()
-        assert row is not None
-        return int(row[0]), int(row[1])
-
-    def lock_lanes(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, tuple[int, int]]:
-        """Next offset and epoch of each lane, held until the commit."""
-        rows = self._connection.execute(_LOCK_LANES, _lane_arrays(lanes), prepare=True)
-        return {(source, lane): (offset, epoch) for source, lane, offset, epoch in rows}
-
-    def move_lanes(self, offsets: Mapping[LaneKey, int]) -> None:
-        """Sets where each lane goes on."""
-        if offsets:
-            positions = array("int8", np.array(list(offsets.values()), np.int64))
-            self._connection.execute(
-                _MOVE_LANES, (*_lane_arrays(list(offsets)), positions), prepare=True
-            )
-
     def judge(self, reports: Columns) -> Judgement:
         """Every report that cannot simply be recorded; a key already recorded goes first."""
-        order = _key_order(reports)  # neighbours in the index are looked up together
-        rows = self._connection.execute(
-            _JUDGE,
+        order = _key_order(reports)
+        recorded = self._connection.execute(
+            _RECORDED,
             (
                 array("int4", order),
                 array("int2", reports.key_shard[order]),
                 array("uuid", reports.keys[order]),
+            ),
+            prepare=True,
+        )
+        order = np.lexsort((reports.account_id, reports.shard))
+        uncovered = self._connection.execute(
+            _UNCOVERED,
+            (
+                array("int4", order),
                 array("int2", reports.shard[order]),
                 array("int8", reports.account_id[order]),
                 array("int2", reports.scope[order]),
                 array("timestamptz", reports.occur_time_us[order]),
             ),
             prepare=True,
-        ).fetchall()
-        return {row: (content, state, known) for row, content, state, known in rows}
+        )
+        held_back: Judgement = {row: (None, state, known) for row, state, known in uncovered}
+        return held_back | {row: (content, None, True) for row, content in recorded}
 
     def take_claims(self, reports: Columns) -> NDArray[np.bool_]:
         """Which of `reports` (with distinct claims) hold their claim now.
@@ -282,15 +258,3 @@ def _key_order(reports: Columns) -> NDArray[np.intp]:
     """The order of the index on keys."""
     halves = np.ascontiguousarray(reports.keys).view(">u8")
     return np.lexsort((halves[:, 1], halves[:, 0], reports.key_shard))
-
-
-def _lane_shard(lane: str) -> int:
-    return blake2b(lane.encode(), digest_size=1).digest()[0] & 63
-
-
-def _lane_arrays(lanes: Sequence[LaneKey]) -> tuple[Any, Any, Any]:
-    return (
-        array("int2", np.array([_lane_shard(lane) for _, lane in lanes], np.int64)),
-        array("int2", np.array([source for source, _ in lanes], np.int64)),
-        array("text", [lane for _, lane in lanes]),
-    )
