@@ -4,8 +4,7 @@ A durable transaction costs about the same for one item and for a thousand. So c
 hand their items to a `Gatherer` and wait; it takes whatever has gathered, up to a bound,
 commits it in a thread, and answers each caller with its own result. Callers who call again as
 soon as they are answered are waited for, so that they meet in one transaction instead of two
-that take turns: measured at 32 callers, 31 a transaction instead of 14, and half again as many
-calls a second.
+that take turns: measured at 32 callers, 31 a transaction instead of 14.
 """
 
 from __future__ import annotations

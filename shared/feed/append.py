@@ -27,16 +27,9 @@ locked as (
 (shard, first), the first position of each shard's new facts, and locks the heads until the
 commit. So positions are given in the statement that writes them, and nobody waits for them."""
 
-_ADVANCE = """
-with want as (
-    select shard, facts from unnest(%s::int2[], %s::int4[]) as w (shard, facts)
-), locked as (
-    select h.shard, w.facts from feed_head h join want w using (shard)
-    order by h.shard for update of h
-)
-update feed_head h set position = h.position + l.facts
-from locked l where h.shard = l.shard
-returning h.shard, h.position - l.facts + 1
+_ADVANCE = f"""
+with run as (select * from unnest(%s::int2[], %s::int4[]) as r (shard, count)), {ADVANCING}
+select shard, first from head
 """
 
 
