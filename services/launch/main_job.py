@@ -110,6 +110,7 @@ def report_of(act: MappedAct, account: str) -> activity_pb.ActivityReport:
         scene=act.scene,
         source_event_id=act.source_event_id,
         measures=act.measures,
+        labels=act.labels,
         region_code=act.region,
         evidence_grade=activity_pb.EvidenceGrade.Value(f"EVIDENCE_GRADE_{act.evidence_grade}"),
         claim=act.claim,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Activity:
-    """One recorded activity; measures by name, times in microseconds since 1970.
+    """One recorded activity; measures and labels by name, times in microseconds since 1970.
 
     `position` is its place in the feed of its account's shard; `place` (civil day, occur time,
     reference) its place in the account's list.
@@ -19,6 +19,7 @@ class Activity:
     source: str
     source_event_id: str
     measures: dict[str, int]
+    labels: dict[str, str]
     occur_time_us: int
     record_time_us: int
     region: int

@@ -49,6 +49,7 @@ class Columns:
     civil_day: NDArray[np.int64]
     measure_1: NDArray[np.int64]
     measure_2: NDArray[np.int64]
+    label_1: NDArray[np.int64]
     event_ids: NDArray[np.object_]
 
     def __len__(self) -> int:

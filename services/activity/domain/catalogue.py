@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 MEASURES_MAX = 2
+LABEL_VALUES_MAX = 64
 CLAIMS = ("none", "reference", "account_reference")
+_LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+# Short, so that all 64 words of a label fit into one refusal.
+_LABEL_WORD = re.compile(r"(?=.{1,32}\Z)[a-z0-9]+(?:[-_][a-z0-9]+)*")
 
 
 class CatalogueInvalid(Exception):
@@ -26,6 +32,20 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Label:
+    """One word of an activity out of `values`; facts carry its place in them, from 1."""
+
+    name: str
+    values: tuple[str, ...]
+    required: bool
+
+    @cached_property
+    def codes(self) -> Mapping[str, int]:
+        """What facts carry for each word."""
+        return {word: code for code, word in enumerate(self.values, 1)}
+
+
+@dataclass(frozen=True)
 class Scene:
     """One kind of low-carbon behaviour; `code` is what facts carry."""
 
@@ -38,6 +58,11 @@ class Scene:
     scope_code: int
     claim: str
     measures: tuple[Measure, ...]
+    label: Label | None = None
+
+    def labels_of(self, code: int) -> dict[str, str]:
+        """The labels of an activity whose fact carries `code`, by name; none for 0."""
+        return {self.label.name: self.label.values[code - 1]} if self.label and code else {}
 
 
 @dataclass(frozen=True)
@@ -88,7 +113,34 @@ def _scene(row: Mapping[str, Any], scope_codes: Mapping[str, int]) -> Scene:
     if row["consent_scope"] not in scope_codes:
         raise CatalogueInvalid(f"{row['name']} asks for {row['consent_scope']}, which has no code")
     scope_code = scope_codes[row["consent_scope"]]
-    return Scene(**{**row, "measures": measures}, scope_code=scope_code)
+    label = _label(row["name"], row["label"]) if "label" in row else None
+    return Scene(**{**row, "measures": measures, "label": label}, scope_code=scope_code)
+
+
+def _label(scene: str, row: Mapping[str, Any]) -> Label:
+    if set(row) != {"name", "values", "required"} or type(row["required"]) is not bool:
+        raise CatalogueInvalid(
+            f"the label of {scene} has {sorted(row)}; write name, values, and required as true "
+            "or false"
+        )
+    name, values = row["name"], row["values"]
+    if not _is(_LABEL_NAME, name):
+        raise CatalogueInvalid(f"label {name!r} of {scene}: use lower-case letters, digits and _")
+    if not (isinstance(values, list) and 1 <= len(values) <= LABEL_VALUES_MAX):
+        raise CatalogueInvalid(
+            f"label {name} of {scene} needs a list of values, 1 to {LABEL_VALUES_MAX}"
+        )
+    for place, word in enumerate(values):
+        if not _is(_LABEL_WORD, word) or word in values[:place]:
+            raise CatalogueInvalid(
+                f"label {name} of {scene} has value {word!r}; each is another lower-case word of "
+                "at most 32 characters, such as petrol or plug-in"
+            )
+    return Label(name, tuple(values), row["required"])
+
+
+def _is(rule: re.Pattern[str], text: object) -> bool:
+    return isinstance(text, str) and rule.fullmatch(text) is not None
 
 
 def _source(row: Mapping[str, Any], scenes: Mapping[str, Scene]) -> Source:

@@ -31,10 +31,17 @@ class Keyring:
         digest.update(b"%d:%s" % (source, source_event_id.encode()))
         return digest.digest()
 
-    def content(self, numbers: tuple[int, int, int, int, int, int, int], claim: str) -> bytes:
-        """8 bytes of what was reported: account, scene, time, region, grade, measures, claim."""
+    def content(
+        self, numbers: tuple[int, int, int, int, int, int, int], claim: str, label: int = 0
+    ) -> bytes:
+        """8 bytes of what was reported: account, scene, time, region, grade, measures, claim,
+        and the code of the label where one was given."""
         digest = self._content.copy()
         digest.update(_CONTENT.pack(*numbers) + claim.encode())
+        if label:
+            # Only then, so that what was recorded before there were labels keeps its digest. A
+            # claim holds no NUL, so that none can end like a label.
+            digest.update(b"\0%d" % label)
         return digest.digest()
 
     def claim_key(self, scene: int, account_id: int, claim: str) -> bytes:

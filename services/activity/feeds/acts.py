@@ -20,7 +20,8 @@ class MappedAct:
     `line` is its place in the file (the header is line 1) or in the generated series.
     `measures` are whole numbers in base units; `occur_time_us` is UTC, in microseconds since
     1970; `account` is the label of a demo account, not a resource name. `claim` is empty where
-    the scene asks for none. `remarks` says which stated rule the act met.
+    the scene asks for none. `remarks` says which stated rule the act met. `labels` are words of
+    the scene's closed lists.
     """
 
     line: int
@@ -33,6 +34,7 @@ class MappedAct:
     evidence_grade: str
     claim: str = field(default="", repr=False)
     remarks: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ class RowReader:
             act.evidence_grade,
             "",
             self._remarks(cells, start_us, end_us),
+            act.labels,
         )
 
     def _remarks(self, cells: Mapping[str, str], start_us: int, end_us: int) -> tuple[str, ...]:

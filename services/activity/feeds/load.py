@@ -19,6 +19,7 @@ GRADES = ("RECORDED", "SHOWN", "DECLARED")
 # The csv module's own field limit is 131,072 characters; ours must be met first.
 LINE_BYTES_TOP = 131_072
 HASH_BYTES_TOP = 32
+LABELS_MAX = 1
 # The zones that exist: UTC-12 to UTC+14.
 OFFSET_MINUTES = (-720, 840)
 
@@ -76,6 +77,8 @@ def _act_faults(mapping: FeedMapping) -> Iterable[str]:
         yield f"act.evidence_grade is {act.evidence_grade!r}; one of {GRADES}"
     if not re.fullmatch("[0-9]{6}", act.region):
         yield f"act.region is {act.region!r}; it must be six digits"
+    if len(act.labels) > LABELS_MAX:
+        yield f"act.labels has {sorted(act.labels)}; a scene has at most {LABELS_MAX}"
     if not (0 < act.account.hash_bytes <= HASH_BYTES_TOP and act.account.count > 0):
         yield f"act.account needs hash_bytes from 1 to {HASH_BYTES_TOP} and a count above 0"
     if not (act.source_event_id.columns and act.account.columns):

@@ -5,7 +5,7 @@ A new layout of a known kind is one more file in catalogue/feeds and no more cod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 COLUMN_KINDS = ("text", "time", "degree", "whole")
@@ -107,7 +107,10 @@ class AccountRule:
 
 @dataclass(frozen=True)
 class ActRule:
-    """What every act of this feed has in common and how its names are made."""
+    """What every act of this feed has in common and how its names are made.
+
+    `labels` are the same for all of them; another word needs a feed of its own.
+    """
 
     scene: str
     region: str
@@ -116,6 +119,7 @@ class ActRule:
     start_time: str
     occur_time: str
     account: AccountRule
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.activity.domain.activity import Activity
 from services.activity.domain.batch import Judged, Outcome
-from services.activity.domain.catalogue import Catalogue, Scene
+from services.activity.domain.catalogue import Catalogue, Label, Scene
 from services.activity.domain.keys import KEY_BYTES, activity_id
 from services.activity.storage.archive import Run
 from shared.ids import account_id_of, account_name, decode32
@@ -49,6 +49,7 @@ def write_activity(activity: Activity) -> pb.Activity:
         source=activity.source,
         source_event_id=activity.source_event_id,
         measures=activity.measures,
+        labels=activity.labels,
         occur_time=write_time(activity.occur_time_us),
         record_time=write_time(activity.record_time_us),
         region_code=f"{activity.region:06d}" if activity.region else "",
@@ -100,6 +101,7 @@ def write_run(run: Run) -> pb.ActivityRun:
         measure_1=columns["measure_1"],
         measure_2=columns["measure_2"],
         target=columns["target"],
+        label_1=columns["label_1"],
     )
     message.record_time.FromDatetime(run.record_time)
     return message
@@ -109,7 +111,11 @@ def write_scene_codes(catalogue: Catalogue) -> list[pb.WatchActivitiesResponse.S
     """What scene codes mean."""
     return [
         pb.WatchActivitiesResponse.SceneCode(
-            code=scene.code, scene=scene.name, measures=[m.name for m in scene.measures]
+            code=scene.code,
+            scene=scene.name,
+            measures=[m.name for m in scene.measures],
+            label=scene.label.name if scene.label else "",
+            label_values=scene.label.values if scene.label else (),
         )
         for scene in catalogue.scenes.values()
     ]
@@ -134,7 +140,12 @@ def write_scene(scene: Scene) -> scene_pb.Scene:
         ],
         consent_scope=scene.consent_scope,
         claim=scene_pb.Scene.Claim.Value(f"CLAIM_{scene.claim.upper()}"),
+        label=_write_label(scene.label) if scene.label else None,
     )
+
+
+def _write_label(label: Label) -> scene_pb.Scene.Label:
+    return scene_pb.Scene.Label(name=label.name, values=label.values, required=label.required)
 
 
 def write_sources(catalogue: Catalogue) -> list[source_pb.Source]:

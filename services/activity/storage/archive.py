@@ -162,6 +162,7 @@ class Archive:
             source=source.name,
             source_event_id=detail.source_event_id,
             measures={m.name: value for m, value in zip(scene.measures, values, strict=False)},
+            labels=scene.labels_of(fact.columns["label_1"]),
             occur_time_us=to_us(detail.occur_time),
             record_time_us=fact.record_time_us,
             region=fact.columns["region"],

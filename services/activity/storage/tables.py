@@ -1,4 +1,4 @@
-"""The tables of activity, as its first migration makes them."""
+"""The tables of activity, as its migrations make them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ COLUMN_WIDTHS = {
     "measure_1": 8,
     "measure_2": 8,
     "target": 8,
+    "label_1": 2,
 }
 """Packed columns of a run and the bytes an element takes; the contract says the same."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from services.activity.feeds import (
     FEEDS,
     BankMapping,
     FeedMapping,
+    MappedAct,
     MappingInvalid,
     feed_path,
     read_bank_mapping,
     read_mapping,
 )
+from services.launch.main_job import report_of
 
 CATALOGUE = FEEDS.parent
 
@@ -29,6 +32,8 @@ CATALOGUE = FEEDS.parent
         ("shift_week = 313", "shift_week = true", "must be of type int"),
         ('encoding = "utf-8"', 'encoding = "utf-16"', "layout.encoding"),
         ('region = "440300"', 'region = "Shenzhen"', "six digits"),
+        ('region = "440300"', 'region = "440300"\nlabels = { a = "x", b = "y" }', "act.labels"),
+        ('region = "440300"', 'region = "440300"\nlabels = { fuel = 95 }', "must be of type str"),
         ('occur_time = "stoptime"', 'occur_time = "bikeid"', "must be a column of kind time"),
         ("line_bytes_max = 4096", "line_bytes_max = 9_000_000", "line_bytes_max"),
         ("hh:mm:ss.f", "hh:MM:ss.f", "time format"),
@@ -104,10 +109,14 @@ def test_the_mappings_name_scenes_and_measures_of_the_catalogue_and_sources_that
     scenes = tomllib.loads((CATALOGUE / "scenes.toml").read_text("utf-8"))["scene"]
     sources = tomllib.loads((CATALOGUE / "sources.toml").read_text("utf-8"))["source"]
     measures = {row["name"]: {one["name"] for one in row["measures"]} for row in scenes}
+    labels = {row["name"]: row.get("label") for row in scenes}
     may_report = {row["name"]: set(row["scenes"]) for row in sources}
     for mapping in (trips_2020, trips_2021):
         assert mapping.act.scene in may_report[mapping.source]
         assert set(mapping.measure) <= measures[mapping.act.scene]
+        label = labels[mapping.act.scene]
+        for name, word in mapping.act.labels.items():
+            assert (name, word) in [(label["name"], value) for value in label["values"]]
     for rule in bank.act:
         assert rule.scene in may_report[bank.source]
         assert measures[rule.scene] == {"count"}
@@ -119,3 +128,18 @@ def test_every_file_of_the_catalogue_loads(trips_2020: FeedMapping) -> None:
     for feed in found - {"demo-bank"}:
         assert read_mapping(feed_path(feed)).id == feed
     assert read_bank_mapping(feed_path("demo-bank")).id == "demo-bank"
+
+
+def test_a_mapping_may_give_all_its_acts_one_word(
+    tmp_path: Path, trips_2020: FeedMapping, good: str, read_lines: Callable[..., list[MappedAct]]
+) -> None:
+    text = feed_path("citibike-2020").read_text("utf-8")
+    path = tmp_path / "labelled.toml"
+    path.write_text(
+        text.replace('region = "440300"', 'region = "440300"\nlabels = { fuel = "petrol" }')
+    )
+    plain, labelled = (read_lines(one, good)[0] for one in (trips_2020, read_mapping(path)))
+    assert plain.labels == {}
+    assert labelled.labels == {"fuel": "petrol"}
+    assert dict(report_of(labelled, "accounts/any").labels) == {"fuel": "petrol"}
+    assert not report_of(plain, "accounts/any").labels
