@@ -141,12 +141,11 @@ def by_engine(version: Version, rides: Rides, *, trace: bool) -> int:
             caps_used=store,
             trace=trace,
         )
-        after = evaluated.used_after
-        assert after is not None
+        ((_, after),) = evaluated.left_behind
         store.used[after.accounts] = after.used
         total += int(evaluated.credited.sum())
         if trace:
-            kept += len(evaluated.used_before.astype(">i8").tobytes())
+            kept += len(evaluated.used_before[0].astype(">i8").tobytes())
     assert kept == (8 * len(rides.account) if trace else 0)
     return total
 

@@ -132,7 +132,7 @@ class Floor:
             self._enter("calculation")
             columns = [batch.columns for batch in batches]
             assessed = assess(self._acts(columns), self._rules, caps=self._caps, classes=self)
-            Book(connection).write(assessed, None)
+            Book(connection).write(assessed)
             self._enter("settlement")
             self._post(assessed)
 

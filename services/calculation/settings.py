@@ -14,6 +14,8 @@ class Settings(ServiceSettings):
 
     activity_address: str = field(metadata={"help": "set it to the address of activity"})
     programme: str = "demo"
+    restate_reason_zh: str = ""
+    restate_reason_en: str = ""
     methodologies_dir: Path = field(
         default=Path(__file__).parent / "methodologies",
         metadata={"help": "set it to a directory of methodology files"},

@@ -21,9 +21,11 @@ from shared.storage.engine import Database
 _log = structlog.get_logger()
 _QUEUE_MAX = 64  # responses read ahead; gRPC flow control holds back the rest
 _BACKOFF_MAX_S = 2.0
+_IDLE_S = 0.5  # without anything to apply, work between is asked for again after so long
 _LIGHT = 256  # what weighs less waits a moment for more
 
 Response = TypeVar("Response")
+Result = TypeVar("Result")
 Response_contra = TypeVar("Response_contra", contravariant=True)
 
 
@@ -42,7 +44,8 @@ class Follower(Generic[Response]):
 
     `open_stream(cursors)` gives the responses from those positions on; `weight(response)`
     says how many facts one carries, and about `weight_max` are applied together; after the
-    first it waits `linger_ms` for more.
+    first it waits `linger_ms` for more. `work_between` does a piece of other work on the same
+    shards, in the same thread, between runs, and says whether more waits.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Follower(Generic[Response]):
         weight: Callable[[Response], int],
         weight_max: int = 16_000,
         linger_ms: int = 10,
+        work_between: Callable[[], bool] | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -65,6 +69,7 @@ class Follower(Generic[Response]):
         self._weight = weight
         self._weight_max = weight_max
         self._linger_s = linger_ms / 1000
+        self._work_between = work_between
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"follow-{feed}")
 
     async def run(self) -> None:
@@ -94,7 +99,10 @@ class Follower(Generic[Response]):
         changed = asyncio.create_task(self._leases.changed.wait())
         try:
             while not changed.done():
-                responses = await self._gather(queue, reader, changed)
+                wait_s = None
+                if self._work_between is not None:
+                    wait_s = 0.0 if await self._in_thread(self._work_between) else _IDLE_S
+                responses = await self._gather(queue, reader, changed, wait_s)
                 if responses:
                     await self._in_thread(self._applier.apply, responses)
         finally:
@@ -112,10 +120,13 @@ class Follower(Generic[Response]):
         queue: asyncio.Queue[Response],
         reader: asyncio.Task[None],
         changed: asyncio.Task[bool],
+        wait_s: float | None,
     ) -> list[Response]:
-        """What has arrived, at least one response; empty when the leases changed."""
+        """What has arrived; empty when nothing came in that time or the leases changed."""
         first = asyncio.create_task(queue.get())
-        await asyncio.wait({first, reader, changed}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {first, reader, changed}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+        )
         if not first.done():
             first.cancel()
             if reader.done():
@@ -130,10 +141,10 @@ class Follower(Generic[Response]):
             weight += self._weight(responses[-1])
         return responses
 
-    async def _in_thread(self, function: Callable[..., None], *arguments: object) -> None:
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         work = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         try:
-            await asyncio.shield(work)
+            return await asyncio.shield(work)
         except asyncio.CancelledError:
             await asyncio.wait({work})  # a transaction under way is finished, not torn
             raise

@@ -40,7 +40,7 @@ class Admission:
                 f"and this token is of a {who.kind}",
                 metadata={"caller": who.name, "method": policy.method},
             )
-        if policy.calls_per_second:
+        if policy.calls_per_second and who is PUBLIC:
             self._limits.spend(host_of(peer()), policy.method, policy.calls_per_second)
         set_caller(who)
         return who

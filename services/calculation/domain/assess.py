@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -42,10 +43,13 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class SceneCode:
-    """What a scene code of the activity feed means; `measures` name the two columns."""
+    """What a scene code of the activity feed means; `measures` name the two columns, and the
+    label's codes are places in `label_values`, from 1."""
 
     scene: str
     measures: tuple[str, ...]
+    label: str = ""
+    label_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Acts:
     civil_day: Ints
     measure_1: Ints
     measure_2: Ints
+    label_1: Ints
 
     def __len__(self) -> int:
         return len(self.account_id)
@@ -72,13 +77,19 @@ class Acts:
 
 @dataclass(frozen=True)
 class Assessed:
-    """What each of `acts` earns, in its asset's unit, and why."""
+    """What each of `acts` earns, in its asset's unit, and why.
+
+    `cap_used_before` and `cap_used_before_2` are what its windowed caps had used, in the order
+    of the rule; `history_1` is the mean of the account's own past, in parts.
+    """
 
     acts: Acts
     amount: Ints
     asset_class: Ints
     verdict: Ints
     cap_used_before: Ints
+    cap_used_before_2: Ints
+    history_1: Ints
 
     def take(self, rows: Rows) -> Assessed:
         """The assessments at `rows`, in that order."""
@@ -106,12 +117,56 @@ class Rulebook:
     scenes: Mapping[int, SceneCode]
 
     def measures_of(self, version: Version, scene: int, acts: Acts) -> dict[str, Ints]:
-        """The version's declared measures as columns; one the scene does not carry is zero."""
+        """The version's declared measures as columns.
+
+        One that the scene does not carry is zero; but an act is one act, so `count` is 1.
+        """
         columns = dict(
             zip(self.scenes[scene].measures, (acts.measure_1, acts.measure_2), strict=False)
         )
-        zeros = np.zeros(len(acts), np.int64)
-        return {m.name: columns.get(m.name, zeros) for m in version.measures}
+        return {
+            m.name: columns[m.name]
+            if m.name in columns
+            else np.full(len(acts), absent_value(m.name))
+            for m in version.measures
+        }
+
+    def labels_of(self, version: Version, scene: int, acts: Acts) -> dict[str, Ints]:
+        """The version's label codes as columns; 0 for a word that it does not know."""
+        carried = self.scenes[scene]
+        columns = {}
+        for label in version.labels:
+            if label.name == carried.label:
+                codes = {word: code for code, word in enumerate(label.values, 1)}
+                known = [0, *(codes.get(word, 0) for word in carried.label_values)]
+                columns[label.name] = np.array(known, np.int64)[acts.label_1]
+        return columns
+
+    def keys_of(self, acts: Acts) -> frozenset[str]:
+        """What one activity leaves behind for later ones, by key; `acts` has length 1."""
+        scene = self.scenes[int(acts.scene[0])].scene
+        credit = self.programme.credit_for(scene, int(acts.region[0]), int(acts.civil_day[0]))
+        return credit.version.memory_keys if credit else frozenset()
+
+    @cached_property
+    def _versions(self) -> list[Version]:
+        return [v for entry in self.programme.entries for v in entry.methodology.versions]
+
+    @cached_property
+    def history_days(self) -> int:
+        """How many days back the rules of the programme look at most."""
+        return max((history.days for v in self._versions for history in v.histories), default=0)
+
+    @cached_property
+    def month_keys(self) -> frozenset[str]:
+        """Keys of the caps over a month; every other memory is of a day."""
+        caps = (cap for version in self._versions for cap in version.caps)
+        return frozenset(cap.key for cap in caps if cap.window == "month")
+
+
+def absent_value(measure: str) -> int:
+    """What a measure is that an act does not carry."""
+    return 1 if measure == "count" else 0
 
 
 def assess(acts: Acts, rules: Rulebook, *, caps: CapMemory, classes: ClassBook) -> Assessed:
@@ -120,7 +175,8 @@ def assess(acts: Acts, rules: Rulebook, *, caps: CapMemory, classes: ClassBook) 
     An activity that nothing credits, or that its rule refuses, earns zero and says why.
     """
     size = len(acts)
-    amount, used_before = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    amount, history = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    used = (np.zeros(size, np.int64), np.zeros(size, np.int64))
     verdict = np.full(size, Verdict.NO_METHODOLOGY, np.int64)
     asset_class, rule_of, credits = _choose(acts, rules, classes)
     for rows in _stretches(rule_of, credits):
@@ -132,14 +188,19 @@ def assess(acts: Acts, rules: Rulebook, *, caps: CapMemory, classes: ClassBook) 
             accounts=part.account_id,
             days=part.civil_day,
             grades=part.evidence_grade,
+            regions=part.region,
+            labels=rules.labels_of(version, scene, part),
             caps_used=caps,
         )
-        if evaluated.used_after is not None:
-            caps.remember(version.caps[0].key, evaluated.used_after)
+        for key, usage in evaluated.left_behind:
+            caps.remember(key, usage)
         amount[rows] = evaluated.credited
-        used_before[rows] = evaluated.used_before
+        for column, before in zip(used, evaluated.used_before, strict=False):
+            column[rows] = before
+        for past in evaluated.histories:
+            history[rows] = past
         verdict[rows] = _verdicts(evaluated)
-    return Assessed(acts, amount, asset_class, verdict, used_before)
+    return Assessed(acts, amount, asset_class, verdict, *used, history)
 
 
 def _choose(
@@ -167,12 +228,17 @@ def _choose(
 
 
 def _stretches(rule_of: Ints, credits: list[tuple[Version, int]]) -> list[NDArray[np.intp]]:
-    """Rows of each rule; rules that share a cap in stretches, so that record order is kept."""
-    by_cap: dict[str, list[int]] = {}
+    """Rows of each rule; rules that share a memory in stretches, so that record order is kept."""
+    groups: list[tuple[set[str], list[int]]] = []
     for number, (version, _) in enumerate(credits):
-        by_cap.setdefault(version.caps[0].key if version.caps else f"#{number}", []).append(number)
+        keys, numbers = set(version.memory_keys), [number]
+        for group in [group for group in groups if group[0] & keys]:
+            groups.remove(group)
+            keys |= group[0]
+            numbers += group[1]
+        groups.append((keys, numbers))
     stretches = []
-    for numbers in by_cap.values():
+    for _, numbers in groups:
         rows = np.flatnonzero(np.isin(rule_of, numbers))
         stretches += np.split(rows, np.flatnonzero(np.diff(rule_of[rows])) + 1)
     return stretches
@@ -180,7 +246,7 @@ def _stretches(rule_of: Ints, credits: list[tuple[Version, int]]) -> list[NDArra
 
 def _verdicts(evaluated: Evaluated) -> Ints:
     verdict = np.where(
-        evaluated.credited < evaluated.uncapped, Verdict.CAPPED.value, Verdict.GRANTED.value
+        evaluated.credited != evaluated.uncapped, Verdict.CAPPED.value, Verdict.GRANTED.value
     )
     if evaluated.refused.any():
         verdict[evaluated.refused == OUT_OF_RANGE] = Verdict.OUT_OF_RANGE

@@ -1,8 +1,8 @@
-"""The one evaluator: live, estimate, re-assessment and the published cases all run it.
+"""The one evaluator: live, estimate, backtest, restatement and published cases all run it.
 
-Columns in, milligrams (or points) out, exact. A result is rounded down, towards minus
-infinity, once, at the end; below zero it credits zero. A cap is used up in the order of the
-columns, which is the order in which activities were recorded.
+Columns in, milligrams (or points) out, exact. A result is rounded once, at the end: down,
+towards minus infinity, or up for emissions; below zero it credits zero unless the document
+says that it counts. Then the caps.
 """
 
 from __future__ import annotations
@@ -10,71 +10,46 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.calculation.domain.caps import CapStore, NothingUsed, State, Usage, apply_cap
 from services.calculation.domain.columns import Columns
-from services.calculation.domain.exact import Act, assess_window
-from services.calculation.domain.explain import Step, Working, explain
-from services.calculation.domain.grouping import Groups, group, months_of
-from services.calculation.domain.methodology import Cap, Grade, Version
+from services.calculation.domain.compiling import HIGH, LOW, SHARE
+from services.calculation.domain.grouping import months_of
+from services.calculation.domain.history import read_history
+from services.calculation.domain.methodology import Version
 from services.calculation.domain.refused import NOT_ELIGIBLE, OK, OUT_OF_RANGE
+from services.calculation.domain.rule import Grade
 
 __all__ = [
-    "ACTS_MAX", "NOT_ELIGIBLE", "OK", "OUT_OF_RANGE", "Act", "CapStore", "Evaluated",
-    "NothingUsed", "Step", "Usage", "Working", "assess_window", "evaluate", "explain",
-    "months_of", "refusal_of",
+    "ACTS_MAX", "NOT_ELIGIBLE", "OK", "OUT_OF_RANGE", "CapStore", "Evaluated", "NothingUsed",
+    "Usage", "evaluate", "months_of",
 ]  # fmt: skip
 
 ACTS_MAX = 2**22
 """Acts of one call: sums of so many amounts, each at most 2**40 + 1, stay inside int64."""
-SHARE = "$share"
-"""The name, which no file can write, that the grade's share has in a compiled result."""
 
 Ints = NDArray[np.int64]
-
-
-class CapStore(Protocol):
-    """Remembers how much of a cap is used."""
-
-    def used_before(self, cap_key: str, accounts: Ints, windows: Ints) -> Ints:
-        """What was used before, for each of these distinct (account, window) pairs."""
-        ...
-
-
-class NothingUsed:
-    """A cap store in which nothing was ever used."""
-
-    def used_before(self, cap_key: str, accounts: Ints, windows: Ints) -> Ints:
-        """Zero for every pair."""
-        return np.zeros(len(accounts), np.int64)
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What of a cap is used after a call, for each distinct (account, window) of it."""
-
-    accounts: Ints
-    windows: Ints
-    used: Ints
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """Results in the order given, in mg or points.
 
-    `refused` is OK, OUT_OF_RANGE or NOT_ELIGIBLE (such acts earn 0). `used_before` is what the
-    window had used when the act came: all `explain` needs besides the act. `used_after` is
-    None without a cap over a window.
+    `refused` is OK, OUT_OF_RANGE or NOT_ELIGIBLE (such acts earn 0). `used_before` has a column
+    for each windowed cap: what its window had used when the act came. `histories` has one for
+    each history: the mean before the act, in parts. These and the act are all that `explain`
+    needs. `left_behind` is what a store should remember, by key.
     """
 
     credited: Ints
     uncapped: Ints
-    used_before: Ints
+    used_before: tuple[Ints, ...]
+    histories: tuple[Ints, ...]
     refused: NDArray[np.int8]
-    used_after: Usage | None
+    left_behind: tuple[tuple[str, Usage], ...]
 
 
 def evaluate(
@@ -84,6 +59,9 @@ def evaluate(
     accounts: Ints,
     days: Ints,
     grades: Ints | None = None,
+    regions: Ints | None = None,
+    labels: Mapping[str, Ints] | None = None,
+    histories: Mapping[str, Ints] | None = None,
     caps_used: CapStore,
     trace: bool = True,
 ) -> Evaluated:
@@ -91,58 +69,40 @@ def evaluate(
 
     `measures` has a column of whole numbers for each declared measure (others are not read);
     all columns have one length of at most ACTS_MAX. `days` are civil days since 1970-01-01;
-    `grades` are evidence grades 1 to 3, by default all 1. ValueError for columns that do not fit.
+    `grades` are evidence grades 1 to 3, by default all 1; `regions` are six-digit codes, 0
+    unknown; `labels` are label codes, 0 unknown. `histories` gives means, in parts, that are
+    otherwise made of what `caps_used` remembers. ValueError for columns that do not fit.
     Without `trace`, `used_before` is left zero: for totals that nobody will ask to explain.
     """
     accounts, days = np.asarray(accounts, np.int64), np.asarray(days, np.int64)
-    columns = _columns(version, measures, accounts, days)
-    refused = refusal_of(version, columns, grades)
-    uncapped = _results(version, columns, grades, refused)
-    unused: Ints = np.zeros(len(accounts), np.int64)
-    if not version.caps or not len(accounts):
-        return Evaluated(uncapped, uncapped, unused, refused, None)
-    cap = version.caps[0]
-    asked = _asked(cap, columns, uncapped)
-    if cap.window == "act":
-        granted = np.minimum(asked, cap.amount)
-        credited = _credited(version, cap, columns, grades, uncapped, asked, granted)
-        return Evaluated(credited, uncapped, unused, refused, None)
-    groups = group(accounts, days if cap.window == "day" else months_of(days))
-    before, granted, after = _spend(cap, asked, groups, caps_used)
-    used_after = Usage(groups.accounts, groups.windows, after)
-    if groups.order is not None:
-        granted = _scattered(granted, groups.order)
-        before = _scattered(before, groups.order) if trace else before
-    credited = _credited(version, cap, columns, grades, uncapped, asked, granted)
-    return Evaluated(credited, uncapped, before if trace else unused, refused, used_after)
-
-
-def refusal_of(
-    version: Version, measures: Mapping[str, Ints], grades: Ints | None = None
-) -> NDArray[np.int8]:
-    """OK, OUT_OF_RANGE or NOT_ELIGIBLE for each act; the range is judged first."""
-    size = len(measures[version.measures[0].name])
-    refused = np.zeros(size, np.int8)
+    columns = _measures(version, measures, accounts, days)
+    size = len(accounts)
     if not size:
-        return refused
-    for measure in version.measures:
-        column = measures[measure.name]
-        if column.min() < measure.min or column.max() > measure.max:
-            refused[(column < measure.min) | (column > measure.max)] = OUT_OF_RANGE
-    if version.conditions:
-        inside = _inside(version, measures, refused)
-        for condition in version.conditions:
-            met = condition.formula.wholes(inside).astype(np.bool_)
-            refused[(refused == OK) & ~met] = NOT_ELIGIBLE
-    if version.grades and grades is not None:
-        accepted = np.isin(grades, list(version.grades))
-        refused[(refused == OK) & ~accepted] = NOT_ELIGIBLE
-    elif version.grades and 1 not in version.grades:
-        refused[refused == OK] = NOT_ELIGIBLE
-    return refused
+        none = tuple(np.zeros(0, np.int64) for _ in version.windowed_caps)
+        past = tuple(np.zeros(0, np.int64) for _ in version.histories)
+        return Evaluated(accounts, accounts, none, past, np.zeros(0, np.int8), ())
+    refused = _out_of_range(version, columns)
+    told, past, left_behind = _past(version, columns, refused, accounts, days, histories, caps_used)
+    columns |= told
+    _choose_rows(version, columns, refused, labels or {}, regions, days)
+    _judge(version, columns, refused, grades)
+    if version.grades:
+        columns[SHARE] = _shares(version, grades, size)
+    uncapped = _results(version, columns, refused)
+    if not version.caps:
+        return Evaluated(uncapped, uncapped, (), past, refused, left_behind)
+    state = _capping(version, columns, uncapped)
+    used_before: list[Ints] = []
+    for cap in version.caps:
+        applied = apply_cap(cap, state, accounts=accounts, days=days, store=caps_used, trace=trace)
+        if applied is not None:
+            before, usage = applied
+            used_before.append(before if trace else np.zeros(size, np.int64))
+            left_behind += ((cap.key, usage),)
+    return Evaluated(state.results, uncapped, tuple(used_before), past, refused, left_behind)
 
 
-def _columns(
+def _measures(
     version: Version, measures: Mapping[str, Ints], accounts: Ints, days: Ints
 ) -> dict[str, Ints]:
     columns = {}
@@ -156,28 +116,105 @@ def _columns(
     return columns
 
 
-def _inside(version: Version, columns: Mapping[str, Ints], refused: NDArray[np.int8]) -> Columns:
-    """The columns with refused acts moved into the ranges for which bounds were proved."""
-    out = refused == OUT_OF_RANGE
-    if not out.any():
-        return columns
-    return {m.name: np.where(out, m.min, columns[m.name]) for m in version.measures}
+def _out_of_range(version: Version, columns: dict[str, Ints]) -> NDArray[np.int8]:
+    """OUT_OF_RANGE or OK for each act; moves what is refused into the ranges of the bounds."""
+    refused = np.zeros(len(columns[version.measures[0].name]), np.int8)
+    for measure in version.measures:
+        column = columns[measure.name]
+        if column.min() < measure.min or column.max() > measure.max:
+            refused[(column < measure.min) | (column > measure.max)] = OUT_OF_RANGE
+    if refused.any():
+        out = refused == OUT_OF_RANGE
+        for m in version.measures:
+            columns[m.name] = np.where(out, m.min, columns[m.name])
+    return refused
 
 
-def _results(
-    version: Version, columns: Mapping[str, Ints], grades: Ints | None, refused: NDArray[np.int8]
-) -> Ints:
-    """The floor of the result of each act, before caps; zero where refused or below zero."""
-    any_refused = bool(refused.any())
-    inside = _inside(version, columns, refused) if any_refused else columns
-    if SHARE in version.result.names:
-        inside = {**inside, SHARE: _shares(version, grades, len(refused))}
-    results = version.result.floors(inside)
-    if version.result.low < 0:
+def _past(
+    version: Version,
+    columns: Columns,
+    refused: NDArray[np.int8],
+    accounts: Ints,
+    days: Ints,
+    given: Mapping[str, Ints] | None,
+    store: CapStore,
+) -> tuple[dict[str, Ints], tuple[Ints, ...], tuple[tuple[str, Usage], ...]]:
+    """Each history's means by name and in order, and what is remembered of each day."""
+    told: dict[str, Ints] = {}
+    left_behind: list[tuple[str, Usage]] = []
+    for history in version.histories:
+        if given is not None:
+            told[history.name] = given[history.name]
+            continue
+        means, after = read_history(
+            history, columns[history.of], refused != OUT_OF_RANGE, accounts, days, store
+        )
+        told[history.name] = means
+        left_behind.append((history.key, Usage(*after)))
+    return told, tuple(told.values()), tuple(left_behind)
+
+
+def _choose_rows(
+    version: Version,
+    columns: dict[str, Ints],
+    refused: NDArray[np.int8],
+    labels: Mapping[str, Ints],
+    regions: Ints | None,
+    days: Ints,
+) -> None:
+    """Adds the columns of factors that depend on the act; refuses acts that no row fits."""
+    size, known = len(days), {}
+    for label in version.labels:
+        codes = labels.get(label.name)
+        known[label.name] = np.zeros(size, np.int64) if codes is None else codes
+        missing = (known[label.name] < 1) | (known[label.name] > len(label.values))
+        refused[(refused == OK) & missing] = NOT_ELIGIBLE
+    places = np.zeros(size, np.int64) if regions is None else np.asarray(regions, np.int64)
+    for factor in version.factors:
+        if factor.table is None:
+            continue
+        rows = factor.table.rows_for(known, places, np.maximum(days, 0))
+        refused[(refused == OK) & (rows < 0)] = NOT_ELIGIBLE
+        names = (factor.key, factor.key + LOW, factor.key + HIGH)[: 3 if factor.uncertain else 1]
+        for name, column in zip(names, factor.table.columns, strict=False):
+            columns[name] = column[rows]
+
+
+def _judge(
+    version: Version, columns: Columns, refused: NDArray[np.int8], grades: Ints | None
+) -> None:
+    """Refuses acts that a condition or the grade makes not eligible."""
+    for condition in version.conditions:
+        met = condition.formula.wholes(columns).astype(np.bool_)
+        refused[(refused == OK) & ~met] = NOT_ELIGIBLE
+    if version.grades and grades is not None:
+        accepted = np.isin(grades, list(version.grades))
+        refused[(refused == OK) & ~accepted] = NOT_ELIGIBLE
+    elif version.grades and 1 not in version.grades:
+        refused[refused == OK] = NOT_ELIGIBLE
+
+
+def _results(version: Version, columns: Columns, refused: NDArray[np.int8]) -> Ints:
+    """The rounded result of each act, before caps; zero where refused or, mostly, below zero."""
+    results = version.result.rounded(columns, up=version.rounding == "ceiling")
+    if version.result.low < 0 and not version.below_zero_counts:
         np.maximum(results, 0, out=results)
-    if any_refused:
+    if refused.any():
         results[refused != OK] = 0
     return results
+
+
+def _capping(version: Version, columns: Mapping[str, Ints], uncapped: Ints) -> State:
+    """The state that caps work on; measures alone are trimmed, all else stays as it was."""
+    names = {measure.name for measure in version.measures}
+    fixed = {name: column for name, column in columns.items() if name not in names}
+
+    def again(rows: NDArray[np.intp], trimmed: Mapping[str, Ints]) -> Ints:
+        some = {name: column[rows] for name, column in fixed.items()}
+        return _results(version, {**some, **trimmed}, np.zeros(len(rows), np.int8))
+
+    measures = {name: columns[name] for name in names}
+    return State(measures, uncapped, again, version.below_zero_counts)
 
 
 def _shares(version: Version, grades: Ints | None, size: int) -> Ints:
@@ -192,69 +229,3 @@ def _shares(version: Version, grades: Ints | None, size: int) -> Ints:
 def share_denominator(grades: Mapping[int, Grade]) -> int:
     """The common denominator of the shares of all grades."""
     return math.lcm(*(grade.share.denominator for grade in grades.values()))
-
-
-def _asked(cap: Cap, columns: Mapping[str, Ints], uncapped: Ints) -> Ints:
-    """What each act asks of the cap; an act that would earn nothing asks for nothing."""
-    earns = uncapped > 0
-    if cap.of == "result":
-        return np.minimum(uncapped, cap.amount)
-    if cap.of == "count":
-        return earns.view(np.int8).astype(np.int64)
-    # One more than the amount is as much too much as any greater number, and cannot overflow.
-    return np.minimum(columns[cap.of], cap.amount + 1) * earns
-
-
-def _spend(cap: Cap, asked: Ints, groups: Groups, store: CapStore) -> tuple[Ints, Ints, Ints]:
-    """Used before each act, granted to it (both in group order), and used after each group.
-
-    After an act min(amount, used at the start + all asked so far) is used. A window that had
-    used more than the amount (it was greater on another day) stays as it is.
-    """
-    start = np.asarray(store.used_before(cap.key, groups.accounts, groups.windows), np.int64)
-    ceiling: int | Ints = cap.amount
-    if start.max() > cap.amount:
-        ceiling = np.maximum(start, cap.amount)
-    if groups.order is None:
-        after = np.minimum(start + asked, ceiling)
-        return start, after - start, after
-    asked = asked[groups.order]
-    after = np.cumsum(asked)
-    before = after - asked
-    offset = np.repeat(start - before[groups.starts], groups.lengths)
-    if isinstance(ceiling, np.ndarray):
-        ceiling = np.repeat(ceiling, groups.lengths)
-    for column in (before, after):
-        np.add(column, offset, out=column)
-        np.minimum(column, ceiling, out=column)
-    return before, after - before, after[groups.starts + groups.lengths - 1]
-
-
-def _credited(
-    version: Version,
-    cap: Cap,
-    columns: Mapping[str, Ints],
-    grades: Ints | None,
-    uncapped: Ints,
-    asked: Ints,
-    granted: Ints,
-) -> Ints:
-    """What is credited when `granted` of `asked` may be used."""
-    if cap.of == "result":
-        return granted
-    if cap.of == "count":
-        return uncapped * granted
-    cut = np.flatnonzero(granted < asked)
-    credited = uncapped.copy()
-    if len(cut):
-        rows = {name: column[cut] for name, column in columns.items()} | {cap.of: granted[cut]}
-        some = grades if grades is None else grades[cut]
-        results = _results(version, rows, some, np.zeros(len(cut), np.int8))
-        credited[cut] = np.minimum(np.where(granted[cut] > 0, results, 0), uncapped[cut])
-    return credited
-
-
-def _scattered(column: Ints, order: NDArray[np.intp]) -> Ints:
-    out = np.empty_like(column)
-    out[order] = column
-    return out

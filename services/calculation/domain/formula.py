@@ -66,13 +66,16 @@ class Formula:
             columns = {name: columns[name].astype(object) for name in self.names & columns.keys()}
         return self._run(columns)
 
-    def floors(self, columns: Columns) -> NDArray[np.int64]:
-        """The value rounded towards minus infinity; low and high must lie inside int64."""
+    def rounded(self, columns: Columns, *, up: bool = False) -> NDArray[np.int64]:
+        """The value rounded down, towards minus infinity, or up; it must lie inside int64."""
         out = self._run_owned(columns)
-        if self.scale.numerator != 1:
-            np.multiply(out, self.scale.numerator, out=out)
+        numerator = -self.scale.numerator if up else self.scale.numerator
+        if numerator != 1:
+            np.multiply(out, numerator, out=out)
         if self.scale.denominator != 1:
             np.floor_divide(out, self.scale.denominator, out=out)
+        if up:
+            np.negative(out, out=out)
         return out.astype(np.int64, copy=False)
 
     def _run_owned(self, columns: Columns) -> Column:
@@ -94,9 +97,14 @@ class _Part:
     value: Fraction | None = None
 
 
-def compile_formula(tree: Node, quantities: Mapping[str, Quantity]) -> Formula:
-    """Compiles a tree over known names; raises FormulaInvalid with line and column."""
-    compiler = _Compiler(quantities)
+def compile_formula(
+    tree: Node, quantities: Mapping[str, Quantity], *, strict: bool = True
+) -> Formula:
+    """Compiles a tree over known names; raises FormulaInvalid with line and column.
+
+    `strict` refuses comparisons that always come out one way.
+    """
+    compiler = _Compiler(quantities, strict)
     part = compiler.compile(tree)
     if part.run is None:
         raise FormulaInvalid("the formula reads no measure; multiply by one, such as count", 1, 1)
@@ -114,8 +122,8 @@ def compile_formula(tree: Node, quantities: Mapping[str, Quantity]) -> Formula:
 
 
 class _Compiler:
-    def __init__(self, quantities: Mapping[str, Quantity]) -> None:
-        self._quantities = quantities
+    def __init__(self, quantities: Mapping[str, Quantity], strict: bool) -> None:
+        self._quantities, self._strict = quantities, strict
         self.used: set[str] = set()
         self.largest = 0
 
@@ -193,7 +201,8 @@ class _Compiler:
             for one, other in ((left.low, right.high), (left.high, right.low))
         }
         single = left.low == left.high and right.low == right.high
-        if len(outcomes) == 1 and (node.op != "==" or single or not _meet(left, right)):
+        fixed = len(outcomes) == 1 and (node.op != "==" or single or not _meet(left, right))
+        if fixed and self._strict:
             raise _fault(node, f"this is always {outcomes.pop()} in the accepted ranges; remove it")
         compare, a, b = _COMPARE[node.op], _operand(left), _operand(right)
         return _Part(

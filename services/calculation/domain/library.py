@@ -7,16 +7,17 @@ does not load, so nothing half-loaded or wrong ever serves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
+from services.calculation.domain.factor_parts import read_region
+from services.calculation.domain.factors import Series
+from services.calculation.domain.faults import LibraryFault, LibraryInvalid
 from services.calculation.domain.loading import read_methodology
 from services.calculation.domain.methodology import (
     Entry,
     Library,
     Methodology,
     Programme,
-    Version,
     full_scene,
 )
 from services.calculation.domain.reading import FileInvalid, Section, read_toml
@@ -26,29 +27,8 @@ __all__ = ["Library", "LibraryFault", "LibraryInvalid", "changed_versions", "loa
 PROGRAMMES = "programmes/"
 
 
-@dataclass(frozen=True)
-class LibraryFault:
-    """What is wrong in a file, where, and how to mend it; line and column from 1."""
-
-    file: str
-    line: int
-    column: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
-
-
-class LibraryInvalid(Exception):
-    """The library does not load; `faults` has the first fault of every file that has one."""
-
-    def __init__(self, faults: list[LibraryFault]) -> None:
-        super().__init__("\n".join(map(str, faults)))
-        self.faults = faults
-
-
-def load_library(files: Mapping[str, str]) -> Library:
-    """The library of `files` (path relative to methodologies/ -> text).
+def load_library(files: Mapping[str, str], registry: Mapping[str, Series] | None = None) -> Library:
+    """The library of `files` (path relative to methodologies/ -> text), quoting `registry`.
 
     Files that do not end in .toml are passed over. Raises LibraryInvalid.
     """
@@ -66,7 +46,7 @@ def load_library(files: Mapping[str, str]) -> Library:
                 name = _id(root, path)
                 if name in methodologies:
                     raise root.fault(f"id {name!r} is taken by another file; choose another", "id")
-                methodologies[name] = read_methodology(root)
+                methodologies[name] = read_methodology(root, registry or {})
         except FileInvalid as error:
             faults.append(LibraryFault(path, error.line, error.column, error.message))
     if faults:
@@ -74,8 +54,8 @@ def load_library(files: Mapping[str, str]) -> Library:
     return Library(methodologies, programmes)
 
 
-def changed_versions(library: Library, credited: Iterable[tuple[str, str]]) -> list[str]:
-    """What is wrong with versions (name, digest) that credited something; [] when nothing is.
+def changed_versions(library: Library, sealed: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with versions (name, digest) that were in force; [] when nothing is.
 
     Such a version is a fact: assessments quote its digest, and their working is shown again
     from its file.
@@ -86,11 +66,11 @@ def changed_versions(library: Library, credited: Iterable[tuple[str, str]]) -> l
         for version in methodology.versions
     }
     return [
-        f"{name} has credited activities by a text with digest {digest[:16]}, and "
+        f"{name} was in force by a text with digest {digest[:16]}, and "
         + (f"its file now has {held[name][:16]}" if name in held else "the library has none")
-        + "; a version that has credited never changes: put the file back as it was and write "
+        + "; a version that was in force never changes: put the file back as it was and write "
         "the change as a new version"
-        for name, digest in sorted(credited)
+        for name, digest in sorted(sealed)
         if held.get(name) != digest
     ]
 
@@ -142,7 +122,7 @@ def _entry(row: Section, demo: bool, methodologies: Mapping[str, Methodology]) -
         raise row.fault(f"{wanted} does not price {scene}; it prices {scenes}", "scene")
     entry = Entry(
         scene=scene,
-        region_prefix=_region(row),
+        region_prefix=read_region(row),
         methodology=methodology,
         scene_approval=row.text("scene_approval"),
         from_day=row.day("from_date") or 0,
@@ -153,34 +133,19 @@ def _entry(row: Section, demo: bool, methodologies: Mapping[str, Methodology]) -
         raise row.fault("to_date must be after from_date", "to_date")
     if demo and "demo" not in entry.scene_approval.lower():
         raise row.fault("scene_approval must say that this is a demo", "scene_approval")
-    meeting = [v for v in methodology.versions if scene in v.scenes and _meets(v, entry)]
+    meeting = [v for v in methodology.versions if scene in v.scenes and entry.meets(v)]
     if not meeting:
         raise row.fault(f"no version of {wanted} is in force on these days; change the days",
                         "from_date")  # fmt: skip
     for version in meeting:
         if not version.creditable:
-            why = "is a draft" if version.draft else f"has status {version.status}"
+            why = f"has status {version.status}"
+            if version.asset == "emission":
+                why = "counts an emission"
+            if version.draft:
+                why = f"is a draft ({version.draft})"
             raise row.fault(
                 f"{version.name} {why} and may not credit; name one whose values are official, "
                 "reposted or operator", "methodology"
             )  # fmt: skip
     return entry
-
-
-def _meets(version: Version, entry: Entry) -> bool:
-    return (version.end_day is None or entry.from_day < version.end_day) and (
-        entry.to_day is None or version.effective_day < entry.to_day
-    )
-
-
-def _region(row: Section) -> str:
-    code = row.text("region", "")
-    if code and not (len(code) == 6 and code.isascii() and code.isdigit() and code > "100000"):
-        raise row.fault(
-            f'region is {code[:20]!r}; write six digits such as "440300", or "" for everywhere',
-            "region",
-        )
-    # 440300 is a city and holds 440305: pairs of zeros at the end name the whole above.
-    while code.endswith("00"):
-        code = code[:-2]
-    return code

@@ -5,52 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from services.calculation.domain.evaluate import SHARE, NothingUsed, evaluate, share_denominator
-from services.calculation.domain.explain import explain
-from services.calculation.domain.formula import INT64_MAX, Formula, Quantity, compile_formula
-from services.calculation.domain.methodology import (
-    GRADES,
-    STATUSES,
-    Case,
-    Condition,
-    Document,
-    Methodology,
-    Version,
-    full_scene,
+from services.calculation.domain.cases import read_case, run_case
+from services.calculation.domain.compiling import (
+    compile_result,
+    quantities_of,
+    read_condition,
+    read_formula,
 )
-from services.calculation.domain.parse import (
-    Binary,
-    FormulaInvalid,
-    Name,
-    Node,
-    parse_condition,
-    parse_value,
-    tokens_of,
-)
+from services.calculation.domain.evaluate import share_denominator
+from services.calculation.domain.factor_parts import read_factor
+from services.calculation.domain.factors import Series
+from services.calculation.domain.formula import INT64_MAX, Quantity
+from services.calculation.domain.methodology import Document, Methodology, Version, full_scene
 from services.calculation.domain.parts import (
     read_cap,
-    read_factor,
     read_grade,
+    read_history,
+    read_label,
     read_measure,
-    unit_of,
+    read_name,
 )
-from services.calculation.domain.reading import FileInvalid, Section
-from services.calculation.domain.units import MASS, NUMBER, POINT, TRUTH
+from services.calculation.domain.reading import Section
+from services.calculation.domain.rule import STATUSES, Cap, Factor, History, Label, Measure
+from services.calculation.domain.tables import DATE, REGION
 
-_ASSET = re.compile(r"reduction|point:[a-z][a-z0-9-]{0,62}")
+_ASSET = re.compile(r"reduction|emission|point:[a-z][a-z0-9-]{0,62}")
 _KEBAB = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SHARE_AT = next(tokens_of(""))
 
 
-def read_methodology(root: Section) -> Methodology:
-    """The methodology of a file; raises FileInvalid."""
+def read_methodology(root: Section, registry: Mapping[str, Series]) -> Methodology:
+    """The methodology of a file, which may quote series of `registry`; raises FileInvalid."""
     name = root.text("id")
     if not _KEBAB.fullmatch(name):
         raise root.fault("id must be lower-case letters, digits and hyphens", "id")
@@ -73,10 +62,14 @@ def read_methodology(root: Section) -> Methodology:
     document.close()
     asset, gas_scope = root.text("asset"), root.choice("gas_scope", ("CO2", "CO2e"))
     if not _ASSET.fullmatch(asset):
-        raise root.fault('asset must be "reduction" or "point:" and the scheme\'s name', "asset")
-    read = []
+        raise root.fault(
+            'asset must be "reduction", "emission", or "point:" and the scheme\'s name', "asset"
+        )
+    read: list[tuple[Section, Version]] = []
     for row in root.sections("version", at_least=1):
-        read += _version_rules(row, root.table, name, asset, gas_scope)
+        if any(row.table.get("id") == other.table.get("id") for other, _ in read):
+            raise row.fault("another version of this file has this id; choose another", "id")
+        read += _version_rules(row, root.table, name, asset, gas_scope, registry)
     root.close()
     _check_days(read)
     _check_caps(read)
@@ -88,178 +81,139 @@ def read_methodology(root: Section) -> Methodology:
 
 
 def _version_rules(
-    row: Section, file: Mapping[str, Any], methodology: str, asset: str, gas_scope: str
+    row: Section,
+    file: Mapping[str, Any],
+    methodology: str,
+    asset: str,
+    gas_scope: str,
+    registry: Mapping[str, Series],
 ) -> list[tuple[Section, Version]]:
     identity = row.text("id")
     if not _KEBAB.fullmatch(identity):
         raise row.fault("id must be lower-case letters, digits and hyphens", "id")
-    row.choice("rounding", ("floor",))
+    # A reduction that is rounded up, or an emission that is rounded down, flatters.
+    allowed = "ceiling" if asset == "emission" else "floor"
     common: dict[str, Any] = {
         "name": f"methodologies/{methodology}/versions/{identity}",
-        "digest": _digest(file, row.table),
         "gas_scope": gas_scope,
         "asset": asset,
-        "draft": row.flag("draft", False),
+        "draft": row.text("draft", ""),
+        "rounding": row.choice("rounding", (allowed,)),
+        "below_zero_counts": row.choice("below_zero", ("zero", "counts"), "zero") == "counts",
         "effective_day": row.day("effective_date"),
         "end_day": row.day("end_date", required=False),
     }
     if common["end_day"] is not None and common["end_day"] <= common["effective_day"]:
         raise row.fault("end_date must be after effective_date", "end_date")
-    versions = [(rule, _rule(rule, methodology, common)) for rule in row.sections("rule", 1)]
+    rules = [_rule(rule, methodology, common, registry) for rule in row.sections("rule", 1)]
     row.close()
-    return [(row, version) for _, version in versions]
+    digest = _digest(file, row.table, rules)
+    return [(row, replace(version, digest=digest)) for version in rules]
 
 
-def _rule(row: Section, methodology: str, common: dict[str, Any]) -> Version:
+def _rule(
+    row: Section, methodology: str, common: dict[str, Any], registry: Mapping[str, Series]
+) -> Version:
     measures = [read_measure(part) for part in row.sections("measure", at_least=1)]
-    factors = [read_factor(part) for part in row.sections("factor", at_least=1)]
-    caps = [read_cap(part, methodology, measures) for part in row.sections("cap")]
-    if len(caps) > 1:
-        raise row.fault(f"there are {len(caps)} caps; this format takes one yet", "cap")
-    quantities = _quantities(row, measures, factors, {cap.of for cap in caps})
+    labels = [read_label(part) for part in row.sections("label")]
+    factors = [
+        read_factor(part, read_name(part, "key"), labels, registry)
+        for part in row.sections("factor", at_least=1)
+    ]
+    histories = [read_history(part, methodology, measures) for part in row.sections("history")]
+    caps = _caps(row, methodology, measures)
     grades = dict(read_grade(part) for part in row.sections("grade"))
-    text, tree, formula = _formula(row, quantities, common["asset"])
-    result = formula
-    if any(grade.share != 1 for grade in grades.values()):
-        result = _graded(row, tree, quantities, share_denominator(grades))
+    quantities = quantities_of(row, measures, factors, histories, {cap.of for cap in caps})
+    _check_names(row, labels, quantities)
+    trees = read_formula(row, quantities, factors, common["asset"])
+    credits_low = row.choice("credit", ("value", "low"), "value") == "low"
+    graded = any(grade.share != 1 for grade in grades.values())
+    result = compile_result(
+        trees.low if credits_low else trees.tree, quantities,
+        share_denominator(grades) if graded else None,
+    )  # fmt: skip
     if max(abs(result.low), abs(result.high)) > INT64_MAX:
         raise row.fault("a result can pass 2**63; narrow the measures' ranges", "formula")
-    conditions = [_condition(part, quantities) for part in row.sections("condition")]
-    _check_used(row, quantities, [formula, *(c.formula for c in conditions)], factors)
-    rules = [*(c.status for c in caps), *(c.status for c in conditions)]
-    rules += [grade.status for grade in grades.values()]
+    conditions = [read_condition(part, quantities) for part in row.sections("condition")]
+    used = trees.names.union(*(condition.formula.names for condition in conditions))
+    _check_used(row, used, factors, labels, histories)
     version = Version(
         **common,
+        digest="",
         scenes=frozenset(map(full_scene, row.texts("scenes"))),
-        measures=tuple(measures), factors=tuple(factors), conditions=tuple(conditions),
-        caps=tuple(caps), grades=grades, formula_text=text, formula_tree=tree, result=result,
-        cases=tuple(_case(part, common["asset"]) for part in row.sections("case", at_least=1)),
-        status=_weakest([factor.status for factor in factors], rules),
-        values={k: q.scale if q.value is None else q.value for k, q in quantities.items()},
+        credits_low=credits_low,
+        measures=tuple(measures), labels=tuple(labels), factors=tuple(factors),
+        histories=tuple(histories), conditions=tuple(conditions), caps=tuple(caps), grades=grades,
+        formula_text=trees.text, formula_tree=trees.tree, low_tree=trees.low,
+        high_tree=trees.high, result=result,
+        cases=tuple(read_case(part, common["asset"], labels)
+                    for part in row.sections("case", at_least=1)),
+        status=_weakest(factors, [*caps, *histories, *conditions, *grades.values()]),
+        values={name: q.scale if q.value is None else q.value for name, q in quantities.items()},
     )  # fmt: skip
     row.close()
+    _check_case_ids(row, version)
     for part, case in zip(row.sections("case"), version.cases, strict=True):
-        _run_case(part, version, case)
+        run_case(part, version, case)
     return version
 
 
-def _quantities(
-    row: Section, measures: Sequence[Any], factors: Sequence[Any], capped: set[str]
-) -> dict[str, Quantity]:
-    quantities: dict[str, Quantity] = {}
-    named = [*((m.name, m, "measure") for m in measures), *((f.key, f, "factor") for f in factors)]
-    for name, part, kind in named:
-        if name in quantities:
-            raise row.fault(f"{name} is declared twice; rename one", kind)
-        unit, size = unit_of(row, part.unit, kind)
-        if kind == "factor":
-            quantities[name] = Quantity(unit, Fraction(1), value=Fraction(part.value) * size)
-        else:
-            # A cap trims its measure, down to nothing.
-            low = min(part.min, 0) if name in capped else part.min
-            quantities[name] = Quantity(unit, size, low, part.max)
-    return quantities
+def _caps(row: Section, methodology: str, measures: Sequence[Measure]) -> list[Cap]:
+    """At most one cap for each window, the shortest window first."""
+    caps: dict[str, Cap] = {}
+    for part in row.sections("cap"):
+        cap = read_cap(part, methodology, measures)
+        if cap.window in caps:
+            raise part.fault(f"there is a cap a {cap.window} already; join the two", "window")
+        if any(cap.key == other.key for other in caps.values()):
+            raise part.fault("another cap of this rule has this id; rename one", "id")
+        caps[cap.window] = cap
+    return [caps[window] for window in ("act", "day", "month") if window in caps]
 
 
-def _formula(
-    row: Section, quantities: Mapping[str, Quantity], asset: str
-) -> tuple[str, Node, Formula]:
-    text = row.text("formula")
-    try:
-        tree = parse_value(text)
-        formula = compile_formula(tree, quantities)
-    except FormulaInvalid as error:
-        raise _moved(row, error) from error
-    wanted = POINT if asset.startswith("point:") else MASS
-    if formula.unit != wanted:
-        raise row.fault(
-            f"the formula gives {formula.unit} and {asset} is {wanted}; mend a unit or the formula",
-            "formula",
-        )
-    return text, tree, formula
-
-
-def _graded(
-    row: Section, tree: Node, quantities: Mapping[str, Quantity], denominator: int
-) -> Formula:
-    share = Quantity(NUMBER, Fraction(1, denominator), 0, denominator)
-    graded = Binary(_SHARE_AT, "*", tree, Name(_SHARE_AT, SHARE))
-    return compile_formula(graded, {**quantities, SHARE: share})
-
-
-def _condition(row: Section, quantities: Mapping[str, Quantity]) -> Condition:
-    text = row.text("formula")
-    try:
-        tree = parse_condition(text)
-        formula = compile_formula(tree, quantities)
-    except FormulaInvalid as error:
-        raise _moved(row, error) from error
-    assert formula.unit == TRUTH
-    condition = Condition(
-        text, tree, formula, row.text("source"), row.choice("status", STATUSES),
-        row.text("label_zh"), row.text("label_en"),
-    )  # fmt: skip
-    row.close()
-    return condition
-
-
-def _moved(row: Section, error: FormulaInvalid) -> FileInvalid:
-    """The fault of a formula at its place in the file."""
-    line, column = row.place("formula")
-    at = f"line {error.line}, column {error.column} of the formula"
-    if error.line > 1:
-        return FileInvalid(f"{error.message} ({at})", line + error.line - 1, error.column)
-    return FileInvalid(f"{error.message} ({at})", line, column + error.column - 1)
+def _check_names(row: Section, labels: Sequence[Label], names: Mapping[str, Quantity]) -> None:
+    seen = set(names) | {REGION, DATE}
+    for part, label in zip(row.sections("label"), labels, strict=True):
+        if label.name in seen:
+            raise part.fault(f"{label.name} is declared twice; rename one", "name")
+        seen.add(label.name)
 
 
 def _check_used(
     row: Section,
-    quantities: Mapping[str, Quantity],
-    formulas: list[Formula],
-    factors: Sequence[Any],
+    used: Collection[str],
+    factors: Sequence[Factor],
+    labels: Sequence[Label],
+    histories: Sequence[History],
 ) -> None:
-    used = frozenset().union(*(formula.names for formula in formulas))
-    for number, factor in enumerate(factors):
-        if factor.key not in used:
-            part = row.sections("factor")[number]
-            raise part.fault("nothing reads this factor; use it in the formula or remove it", "key")
+    by = {name for f in factors if f.table for name in f.table.labels}
+    for kind, names, read in (
+        ("factor", [factor.key for factor in factors], used),
+        ("label", [label.name for label in labels], by),
+        ("history", [history.name for history in histories], used),
+    ):
+        for part, name in zip(row.sections(kind), names, strict=True):
+            if name not in read:
+                key = "key" if kind == "factor" else "name"
+                where = "a factor's `by`" if kind == "label" else "the formula"
+                raise part.fault(f"nothing reads this {kind}; use it in {where} or remove it", key)
+    if len(histories) > 1:
+        raise row.sections("history")[1].fault("a rule takes one history; join the two", "name")
 
 
-def _weakest(factors: list[str], rules: list[str]) -> str:
+def _check_case_ids(row: Section, version: Version) -> None:
+    seen: set[str] = set()
+    for part, case in zip(row.sections("case"), version.cases, strict=True):
+        if case.id in seen:
+            raise part.fault("another case of this rule has this id; rename one", "id")
+        seen.add(case.id)
+
+
+def _weakest(factors: Sequence[Factor], rules: Sequence[Any]) -> str:
     """The weakest status; a rule of our own making (`decision`) weakens nothing."""
-    return max([*factors, *(s for s in rules if s != "decision")], key=STATUSES.index)
-
-
-def _case(row: Section, asset: str) -> Case:
-    expected = "expected_point" if asset.startswith("point:") else "expected_mg"
-    case = Case(
-        id=row.text("id"),
-        measures=row.wholes("measures"),
-        grade=GRADES[row.choice("grade", tuple(GRADES), "recorded")],
-        expected=row.whole(expected, 0, INT64_MAX),
-        tolerance=row.whole("tolerance", 0, INT64_MAX, 0),
-        source=row.text("source"),
-    )
-    row.close()
-    return case
-
-
-def _run_case(row: Section, version: Version, case: Case) -> None:
-    declared = {measure.name for measure in version.measures}
-    if set(case.measures) != declared:
-        names = ", ".join(sorted(declared))
-        raise row.fault(f"measures must be exactly those of the rule: {names}", "measures")
-    columns = {name: np.array([value], np.int64) for name, value in case.measures.items()}
-    one = np.zeros(1, np.int64)
-    evaluated = evaluate(
-        version, columns, accounts=one, days=one, grades=one + case.grade, caps_used=NothingUsed()
-    )
-    got = int(evaluated.credited[0])
-    told = explain(version, case.measures, used_before=0, grade=case.grade).credited
-    if abs(got - case.expected) > case.tolerance or told != got:
-        raise row.fault(
-            f"must give {case.expected} and gives {got}; mend the formula, a factor or the case"
-        )
+    own: list[str] = [row.status for f in factors for row in (f.table.rows if f.table else (f,))]
+    own += [rule.status for rule in rules if rule.status != "decision"]
+    return max(own, key=STATUSES.index)
 
 
 def _check_days(read: Sequence[tuple[Section, Version]]) -> None:
@@ -286,13 +240,32 @@ def _check_caps(read: Sequence[tuple[Section, Version]]) -> None:
                 )
 
 
-def _digest(file: Mapping[str, Any], version: Mapping[str, Any]) -> str:
+def _digest(file: Mapping[str, Any], version: Mapping[str, Any], rules: Sequence[Version]) -> str:
     """SHA-256 over the canonical form: JSON, keys sorted, of all that decides or sources a result.
 
-    Titles of the methodology and its cases are left out: they change no milligram.
+    Titles of the methodology, its cases and the day it ends are left out: they change no
+    milligram. What was quoted of the registry is put in, as it was read.
     """
-    rules = [{k: v for k, v in rule.items() if k != "case"} for rule in version.get("rule", [])]
+    own = {key: value for key, value in version.items() if key != "end_date"}
+    texts = [
+        {key: value for key, value in rule.items() if key != "case"}
+        for rule in version.get("rule", [])
+    ]
     head = {key: file.get(key) for key in ("id", "asset", "gas_scope", "document")}
-    form = {"format": 1, "methodology": head, "version": {**version, "rule": rules}}
-    text = json.dumps(form, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    form = {"format": 1, "methodology": head, "version": {**own, "rule": texts}}
+    quoted = [
+        [factor.key, *_quoted(factor)]
+        for rule, text in zip(rules, texts, strict=True)
+        for factor, source in zip(rule.factors, text["factor"], strict=True)
+        if "series" in source
+    ]
+    if quoted:
+        form["quoted"] = quoted
+    said = json.dumps(form, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _quoted(factor: Factor) -> list[Any]:
+    rows: Sequence[Any] = factor.table.rows if factor.table else (factor,)
+    keys = ("value", "low", "high", "source", "page", "status", "region_prefix", "from_day")
+    return [factor.unit, *([getattr(row, key, "") for key in keys] for row in rows)]

@@ -8,92 +8,18 @@ from fractions import Fraction
 from functools import cached_property
 
 from services.calculation.domain.formula import Formula
-from services.calculation.domain.parse import Comparison, Node
-
-STATUSES = ("official", "reposted", "operator", "secondary", "decision")
-"""Of values, strongest first; `decision` is ours: right for caps and rules, never for factors."""
-CREDITABLE = frozenset(STATUSES[:3])
-GRADES = {"recorded": 1, "shown": 2, "declared": 3}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A whole number that activities carry: `min` <= value <= `max` in base units."""
-
-    name: str
-    unit: str
-    min: int
-    max: int
-    label_zh: str
-    label_en: str
-
-
-@dataclass(frozen=True)
-class Factor:
-    """A number with its unit and where it was read; `date` is that of the value, "" unknown."""
-
-    key: str
-    value: str
-    unit: str
-    date: str
-    source: str
-    page: str
-    status: str
-    label_zh: str
-    label_en: str
-
-
-@dataclass(frozen=True)
-class Cap:
-    """The most that an account may use in one window, in acts, a measure, or the result.
-
-    `of` is "count", "result" or a measure's name; `window` is "act", "day" or "month";
-    `amount` is in acts, the measure's base unit, or mg (points).
-    """
-
-    key: str
-    window: str
-    of: str
-    amount: int
-    source: str
-    status: str
-    label_zh: str
-    label_en: str
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What an activity must meet to earn anything."""
-
-    text: str
-    tree: Comparison
-    formula: Formula
-    source: str
-    status: str
-    label_zh: str
-    label_en: str
-
-
-@dataclass(frozen=True)
-class Grade:
-    """The share of the result that an evidence grade earns, from 0 to 1."""
-
-    share: Fraction
-    text: str
-    source: str
-    status: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """A published input and the right answer in mg or points, within `tolerance`."""
-
-    id: str
-    measures: Mapping[str, int]
-    grade: int
-    expected: int
-    tolerance: int
-    source: str
+from services.calculation.domain.parse import Node
+from services.calculation.domain.rule import (
+    CREDITABLE,
+    Cap,
+    Case,
+    Condition,
+    Factor,
+    Grade,
+    History,
+    Label,
+    Measure,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +28,9 @@ class Version:
 
     A version of a methodology that prices several scenes by several rules is several of
     these, with one name and one digest. `grades` is empty when every grade earns the whole.
-    `result` is compiled: the formula, times the share of the grade where `grades` says so.
+    `result` is compiled: what is credited before rounding and caps, times the share of the
+    grade where `grades` says so. `low_tree` and `high_tree` are the formula's least and greatest
+    value where factors are uncertain, and the formula itself where none is.
     """
 
     name: str
@@ -110,26 +38,49 @@ class Version:
     scenes: frozenset[str]
     gas_scope: str
     asset: str
-    draft: bool
+    draft: str
+    rounding: str
+    below_zero_counts: bool
+    credits_low: bool
     effective_day: int
     end_day: int | None
     measures: tuple[Measure, ...]
+    labels: tuple[Label, ...]
     factors: tuple[Factor, ...]
+    histories: tuple[History, ...]
     conditions: tuple[Condition, ...]
     caps: tuple[Cap, ...]
     grades: Mapping[int, Grade]
     formula_text: str
     formula_tree: Node
+    low_tree: Node
+    high_tree: Node
     result: Formula
     cases: tuple[Case, ...]
     status: str
     values: Mapping[str, Fraction] = field(default_factory=dict)
-    """Factors in base units, by key."""
+    """In base units, by name: factors that are constants, and one of each measure and history."""
 
     @property
     def creditable(self) -> bool:
         """Whether it is in force in full and published well enough to credit anything."""
-        return self.status in CREDITABLE and not self.draft
+        return self.status in CREDITABLE and not self.draft and self.asset != "emission"
+
+    @property
+    def credited_tree(self) -> Node:
+        """The tree of what is credited: the formula, or its least value."""
+        return self.low_tree if self.credits_low else self.formula_tree
+
+    @property
+    def windowed_caps(self) -> tuple[Cap, ...]:
+        """The caps that remember: those over a day or a month, in that order."""
+        return tuple(cap for cap in self.caps if cap.window != "act")
+
+    @property
+    def memory_keys(self) -> frozenset[str]:
+        """What earlier acts leave behind for later ones under this rule."""
+        caps = frozenset(cap.key for cap in self.windowed_caps)
+        return caps | {history.key for history in self.histories}
 
     @property
     def unit(self) -> str:
@@ -201,6 +152,12 @@ class Entry:
         """Whether the line holds on that civil day."""
         return self.from_day <= day and (self.to_day is None or day < self.to_day)
 
+    def meets(self, version: Version) -> bool:
+        """Whether there is a day on which both hold."""
+        return (version.end_day is None or self.from_day < version.end_day) and (
+            self.to_day is None or version.effective_day < self.to_day
+        )
+
 
 @dataclass(frozen=True)
 class Programme:
@@ -241,15 +198,17 @@ class Library:
 
     def version_named(self, name: str, scene: str) -> Version | None:
         """The rule of the version `methodologies/{id}/versions/{id}` for that scene."""
-        return next(
-            (
-                version
-                for methodology in self.methodologies.values()
-                for version in methodology.versions
-                if version.name == name and full_scene(scene) in version.scenes
-            ),
-            None,
-        )
+        rules = self.rules_of(name)
+        return next((rule for rule in rules if full_scene(scene) in rule.scenes), None)
+
+    def rules_of(self, name: str) -> list[Version]:
+        """The rules of the version `methodologies/{id}/versions/{id}`; none when there is none."""
+        return [
+            version
+            for methodology in self.methodologies.values()
+            for version in methodology.versions
+            if version.name == name
+        ]
 
     def version_on(self, methodology_id: str, day: int, scene: str = "") -> Version | None:
         """The version of a methodology on a civil day; for its first scene when none is named."""

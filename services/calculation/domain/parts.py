@@ -1,24 +1,37 @@
-"""The small parts of a methodology file: measures, factors, caps, grades."""
+"""The small parts of a methodology file: measures, labels, histories, caps, grades."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from keyword import iskeyword
 
-from services.calculation.domain.methodology import GRADES, STATUSES, Cap, Factor, Grade, Measure
+from services.calculation.domain.history import mean_times
 from services.calculation.domain.parse import RESERVED
 from services.calculation.domain.reading import Section
-from services.calculation.domain.units import MEASURE_UNITS, Unit, UnitMismatch, parse_unit
+from services.calculation.domain.rule import (
+    GRADES,
+    STATUSES,
+    Cap,
+    Grade,
+    History,
+    Label,
+    Measure,
+)
+from services.calculation.domain.units import MEASURE_UNITS
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MEASURE_MAX = 2**53  # what JSON carries exactly
 _CAP_MAX = 2**40
+_LABEL_VALUES_MAX = 64
+_HISTORY_DAYS_MAX = 31
+_MEAN_MAX = 2**62
 
 
 def read_measure(row: Section) -> Measure:
     """A declared measure with the range it is accepted in."""
-    name, unit = _name(row, "name"), row.choice("unit", MEASURE_UNITS)
+    name, unit = read_name(row, "name"), row.choice("unit", MEASURE_UNITS)
     if name != unit and not name.endswith(f"_{unit}"):
         raise row.fault(f"name must end in its unit, such as {name}_{unit}", "name")
     low = row.whole("min", -_MEASURE_MAX, _MEASURE_MAX)
@@ -30,23 +43,39 @@ def read_measure(row: Section) -> Measure:
     return measure
 
 
-def read_factor(row: Section) -> Factor:
-    """A number with its unit, source and status."""
-    value, _ = row.decimal("value")
-    factor = Factor(
-        key=_name(row, "key"),
-        value=value,
-        unit=row.text("unit"),
-        date=row.text("date", ""),
-        source=row.text("source"),
-        page=row.text("page", ""),
-        status=row.choice("status", STATUSES),
-        label_zh=row.text("label_zh"),
-        label_en=row.text("label_en"),
-    )
-    unit_of(row, factor.unit, "unit")
+def read_label(row: Section) -> Label:
+    """A word out of a closed list."""
+    name = read_name(row, "name")
+    values = row.texts("values")
+    if not 1 <= len(values) <= _LABEL_VALUES_MAX or len(set(values)) != len(values):
+        raise row.fault(f"values must be 1 to {_LABEL_VALUES_MAX} words, each once", "values")
+    label = Label(name, tuple(values), row.text("label_zh"), row.text("label_en"))
     row.close()
-    return factor
+    return label
+
+
+def read_history(row: Section, methodology: str, measures: Sequence[Measure]) -> History:
+    """The mean of a measure over the account's own days before."""
+    name = read_name(row, "name")
+    past = {measure.name: measure for measure in measures if measure.min >= 0}
+    measure = past.get(row.choice("of", tuple(past)))
+    assert measure is not None
+    if not name.endswith(f"_{measure.unit}"):
+        raise row.fault(f"name must end in its unit, such as {name}_{measure.unit}", "name")
+    days = row.whole("days", 1, _HISTORY_DAYS_MAX)
+    history = History(
+        key=f"{methodology}/{name}", name=name, of=measure.name, days=days,
+        days_least=row.whole("days_least", 1, days), max=measure.max,
+        source=row.text("source"), status=row.choice("status", STATUSES),
+        label_zh=row.text("label_zh"), label_en=row.text("label_en"),
+    )  # fmt: skip
+    row.close()
+    if history.max * mean_times(history) > _MEAN_MAX:
+        raise row.fault(
+            f"its parts can pass 2**62; narrow {measure.name} or let days_least be nearer to days",
+            "days_least",
+        )
+    return history
 
 
 def read_cap(row: Section, methodology: str, measures: Sequence[Measure]) -> Cap:
@@ -80,16 +109,10 @@ def read_grade(row: Section) -> tuple[int, Grade]:
     return code, grade
 
 
-def unit_of(row: Section, text: str, key: str) -> tuple[Unit, Fraction]:
-    """A unit and its size in base units, or a fault at `key`."""
-    try:
-        return parse_unit(text)
-    except UnitMismatch as error:
-        raise row.fault(str(error), key) from error
-
-
-def _name(row: Section, key: str) -> str:
+def read_name(row: Section, key: str) -> str:
+    """A name that formulas may use."""
     name = row.text(key)
-    if not _NAME.fullmatch(name) or name in RESERVED:
+    # An independent reader may be Python's own, so what Python keeps for itself is no name.
+    if not _NAME.fullmatch(name) or name in RESERVED or iskeyword(name):
         raise row.fault(f"{key} is {name[:40]!r}; use lower-case letters, digits and _", key)
     return name

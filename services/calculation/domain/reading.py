@@ -68,6 +68,10 @@ class Section:
             raise self.fault(f'{key} is {text[:40]!r}; write decimal text such as "46.7"', key)
         return text, Fraction(text)
 
+    def has(self, key: str) -> bool:
+        """Whether the key is there; it is still to be read."""
+        return key in self.table
+
     def flag(self, key: str, default: bool | None = None) -> bool:
         """true or false."""
         return bool(self._value(key, bool, "true or false", default))
@@ -89,9 +93,17 @@ class Section:
             raise self.fault(f"{key} must be a date without quotes such as 2022-01-01", key)
         return value.toordinal() - _EPOCH_ORDINAL
 
-    def wholes(self, key: str) -> dict[str, int]:
+    def words(self, key: str) -> dict[str, str]:
+        """A table of words by name; empty when it is absent."""
+        values = self._value(key, dict, 'a table such as { fuel = "petrol" }', {})
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise self.fault(f"{key}.{name} must be a word in quotes", key)
+        return dict(values)
+
+    def wholes(self, key: str, default: dict[str, int] | None = None) -> dict[str, int]:
         """A table of whole numbers by name."""
-        values = self._value(key, dict, "a table such as { count = 1 }", None)
+        values = self._value(key, dict, "a table such as { count = 1 }", default)
         for name, value in values.items():
             if not isinstance(value, int) or isinstance(value, bool):
                 raise self.fault(f"{key}.{name} must be a whole number in base units", key)

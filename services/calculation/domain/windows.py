@@ -7,7 +7,7 @@ only a shortcut: a window that is not remembered is computed from the acts thems
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,10 @@ class CapMemory:
         ):
             used[cap_key, account & 63, window][account] = amount
         self._pairs += len(usage.accounts)  # counts a pair again when met again: an upper bound
+
+    def trim(self) -> None:
+        """Drops everything when it is too much; to be called where all that was remembered is
+        stored, for what is dropped is loaded again."""
         if self._pairs > WINDOWS_MAX:
             self.forget()
 
@@ -83,22 +87,27 @@ class CapMemory:
 
 @dataclass(frozen=True)
 class Restated:
-    """New assessments that take the place of earlier ones; `delta` is what they change."""
+    """New assessments that take the place of earlier ones; `delta` is what they change.
+
+    `previous_class` is the class of the one before where it is another, 0 elsewhere: its amount,
+    amount - delta, leaves that class, and the new amount comes into the new one.
+    """
 
     assessed: Assessed
     delta: Ints
+    previous_class: Ints
 
 
 def differences(before: Assessed, after: Assessed) -> Restated:
     """Those of `after` that differ from `before` (the same acts, element by element)."""
     delta = after.amount - before.amount
-    changed = (delta != 0) | (after.verdict != before.verdict)
-    return Restated(after.take(changed), delta[changed])
+    changed = np.flatnonzero((delta != 0) | (after.verdict != before.verdict))
+    old, new = before.asset_class[changed], after.asset_class[changed]
+    return Restated(after.take(changed), delta[changed], np.where(old == new, 0, old))
 
 
-def withdrawn(before: Assessed) -> Assessed:
+def withdrawn(before: Assessed) -> Restated:
     """The same acts, withdrawn: they earn nothing and keep the class they had."""
     zeros = np.zeros(len(before.acts), np.int64)
-    return Assessed(
-        before.acts, zeros, before.asset_class, zeros + Verdict.WITHDRAWN, before.cap_used_before
-    )
+    gone = replace(before, amount=zeros, verdict=zeros + Verdict.WITHDRAWN)
+    return Restated(gone, -before.amount, zeros)

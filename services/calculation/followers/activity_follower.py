@@ -1,7 +1,11 @@
-"""Activities in, assessments out: one transaction a run, with the cursors in it."""
+"""Activities in, assessments out: one transaction a run, with the cursors in it.
+
+Between runs the same thread restates what waits of its shards, a piece at a time.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,15 +14,23 @@ from carbonaccount.activity.v1 import activity_service_pb2 as pb
 from numpy.typing import NDArray
 
 from services.calculation.domain.assess import Acts, Rulebook, SceneCode
-from services.calculation.domain.methodology import Credit, Programme
 from services.calculation.domain.windows import CapMemory
 from services.calculation.storage.book import Book
-from services.calculation.usecases.assess_events import record_assessments, take_back, used_in
+from services.calculation.storage.class_codes import ClassCodes
+from services.calculation.storage.restatements import Restatements
+from services.calculation.storage.shelf import Shelf
+from services.calculation.usecases.assess_events import (
+    record_assessments,
+    take_back,
+    used_in,
+)
+from services.calculation.usecases.restate import restate_unit
 from shared.feed.cursors import move_cursors
 from shared.storage.bulk import unpack
 from shared.storage.engine import Database
 
 FEED = "activity"
+RESTATEMENTS_EVERY_S = 0.5
 _RECORDED, _WITHDRAWN = 1, 2
 _WIDTHS = {
     "account_id": 8,
@@ -28,33 +40,36 @@ _WIDTHS = {
     "civil_day": 4,
     "measure_1": 8,
     "measure_2": 8,
+    "label_1": 2,
 }
 
 
 class ActivityApplier:
     """Assesses runs of the activity feed; see shared.feed.follow.Applier."""
 
-    def __init__(
-        self, database: Database, programme: Programme, committed: Callable[[], None]
-    ) -> None:
+    def __init__(self, database: Database, shelf: Shelf, committed: Callable[[], None]) -> None:
         self._database = database
-        self._programme = programme
+        self._shelf = shelf
         self._committed = committed
         self._scenes: dict[int, SceneCode] = {}
         self._cursors: dict[int, int] = {}
-        self._classes: dict[tuple[str, str, str, int, int], int] = {}
+        self._classes = ClassCodes()
         self._connection: sa.Connection | None = None
         self._caps = CapMemory(self._load_cap)
+        self._look_again_s = 0.0
 
     def begin(self, cursors: Mapping[int, int]) -> None:
         """A stream starts: what was remembered of caps may be another worker's by now."""
         self._cursors = dict(cursors)
         self._caps.forget()
+        self._look_again_s = 0.0
 
     def apply(self, responses: Sequence[pb.WatchActivitiesResponse]) -> None:
         """Assesses the runs of `responses` in one transaction."""
         scenes = {
-            code.code: SceneCode(code.scene, tuple(code.measures))
+            code.code: SceneCode(
+                code.scene, tuple(code.measures), code.label, tuple(code.label_values)
+            )
             for response in responses
             for code in response.scenes
         }
@@ -64,58 +79,84 @@ class ActivityApplier:
         )
         if not runs and not scenes:
             return
-        try:
-            with self._database.transaction() as connection:
-                self._connection = connection
-                if scenes:
-                    Book(connection).note_scenes(scenes)
-                    self._scenes = scenes
-                if runs:
-                    self._assess(runs, connection)
-        except BaseException:
-            self._caps.forget()  # it may remember what was rolled back
-            self._classes.clear()
-            raise
-        finally:
-            self._connection = None
+
+        def change(connection: sa.Connection) -> None:
+            if scenes:
+                Book(connection).note_scenes(scenes)
+                self._scenes = scenes
+            if runs:
+                self._assess(runs, connection)
+
+        self._in_transaction(change)
         if runs:
             self._cursors.update({run.shard: run.position + run.count - 1 for run in runs})
             self._committed()
 
+    def work_between(self) -> bool:
+        """Restates one piece of what waits of these shards; whether there may be more at once."""
+        if not self._scenes or time.monotonic() < self._look_again_s:
+            return False
+        found = self._in_transaction(self._restate)
+        if found:
+            self._committed()
+        else:
+            self._look_again_s = time.monotonic() + RESTATEMENTS_EVERY_S
+        return found
+
+    def _in_transaction(self, change: Callable[[sa.Connection], object]) -> bool:
+        """Whether `change` says so; when it fails, nothing of it is remembered."""
+        try:
+            with self._database.transaction() as connection, self._classes.within(connection):
+                self._connection = connection
+                if self._shelf.refresh(connection):
+                    self._caps.forget()  # what was used is what the library of today says
+                return bool(change(connection))
+        except BaseException:
+            self._caps.forget()  # it may remember what was rolled back
+            raise
+        finally:
+            self._connection = None
+
     def _assess(self, runs: list[pb.ActivityRun], connection: sa.Connection) -> None:
-        book, rules = Book(connection), Rulebook(self._programme, self._scenes)
+        book, rules = Book(connection), self._rules()
+        self._caps.trim()  # here alone all that it remembers is stored
         acts, kind, target = _columns(runs)
         recorded = kind == _RECORDED
         fresh = acts if recorded.all() else acts.take(recorded)
-        record_assessments(fresh, rules, book=book, caps=self._caps, classes=self)
+        record_assessments(fresh, rules, book=book, caps=self._caps, classes=self._classes)
         gone = np.flatnonzero(kind == _WITHDRAWN)
         if len(gone):
             targets = list(zip(acts.shard[gone].tolist(), target[gone].tolist(), strict=True))
-            take_back(targets, rules, book=book, caps=self._caps, classes=self)
+            take_back(targets, rules, book=book, caps=self._caps, classes=self._classes)
         steps: dict[int, tuple[int, int]] = {}
         for run in runs:
             before = steps.get(run.shard, (self._cursors[run.shard], 0))[0]
             steps[run.shard] = (before, run.position + run.count - 1)
         move_cursors(connection, FEED, steps)
 
-    def code_of(self, credit: Credit, region: int, vintage_month: int) -> int:
-        """The asset class code, from memory or the database; see domain.assess.ClassBook."""
-        version = credit.version
-        key = (version.name + version.digest, credit.programme, credit.scene_approval,
-               region, vintage_month)  # fmt: skip
-        code = self._classes.get(key)
-        if code is None:
-            assert self._connection is not None
-            code = Book(self._connection).class_code(credit, region, vintage_month)
-            self._classes[key] = code
-        return code
+    def _restate(self, connection: sa.Connection) -> bool:
+        restatements = Restatements(connection)
+        unit = restatements.next_unit(sorted(self._cursors))
+        if unit is None:
+            return False
+        # The cursor stays, and holds off a worker that thinks it has the shard by now.
+        position = self._cursors[unit.shard]
+        move_cursors(connection, FEED, {unit.shard: (position, position)})
+        restate_unit(
+            unit, self._rules(), book=Book(connection), classes=self._classes,
+            restatements=restatements,
+        )  # fmt: skip
+        return True
+
+    def _rules(self) -> Rulebook:
+        return Rulebook(self._shelf.programme, self._scenes)
 
     def _load_cap(
         self, cap_key: str, shards: NDArray[np.int64], windows: NDArray[np.int64]
     ) -> Mapping[tuple[int, int], int]:
         assert self._connection is not None
-        rules = Rulebook(self._programme, self._scenes)
-        return used_in(cap_key, shards, windows, rules, Book(self._connection), self)
+        book = Book(self._connection)
+        return used_in(cap_key, shards, windows, self._rules(), book, self._classes)
 
 
 def _columns(

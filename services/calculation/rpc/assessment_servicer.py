@@ -11,11 +11,11 @@ from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
 from carbonaccount.calculation.v1 import assessment_service_pb2_grpc as pb_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.calculation.domain.library import Library
 from services.calculation.rpc import messages
 from services.calculation.storage.book import Book, Run
-from services.calculation.usecases.estimate import Estimate, estimate_reduction
-from services.calculation.usecases.read_assessment import Shown, read_assessment
+from services.calculation.storage.shelf import Shelf
+from services.calculation.usecases.estimate import estimate_many, estimate_reduction
+from services.calculation.usecases.read_assessment import read_assessment
 from shared.clock import ClockUs
 from shared.feed.watch import Signal, read_cursor_messages, watch
 from shared.ids import civil_day, shard_of
@@ -32,15 +32,13 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
         self,
         *,
         database: Database,
-        library: Library,
-        programme: str,
+        shelf: Shelf,
         signal: Signal,
         clock: ClockUs,
         poll_ms: int,
     ) -> None:
         self._database = database
-        self._library = library
-        self._programme = library.programmes[programme]
+        self._shelf = shelf
         self._signal = signal
         self._clock = clock
         self._poll_ms = poll_ms
@@ -49,17 +47,22 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
         self, request: pb.EstimateReductionRequest, context: Any
     ) -> pb.EstimateReductionResponse:
         """What such an activity would earn with no cap used; nothing is kept."""
-        day = civil_day(self._clock())
-        estimate = Estimate(
-            scene=request.scene,
-            measures=dict(request.measures),
-            day=messages.read_day(request.civil_date) if request.HasField("civil_date") else day,
-            region=messages.read_region(request.region_code),
-            grade=request.evidence_grade or 1,
-            methodology=request.methodology,
+        estimate = messages.read_estimate(request, civil_day(self._clock()))
+        shown = estimate_reduction(
+            estimate, library=self._shelf.library, programme=self._shelf.programme
         )
-        shown = estimate_reduction(estimate, library=self._library, programme=self._programme)
-        return pb.EstimateReductionResponse(assessment=_assessment(shown))
+        return pb.EstimateReductionResponse(assessment=messages.write_assessment(shown))
+
+    async def BatchEstimateReductions(
+        self, request: pb.BatchEstimateReductionsRequest, context: Any
+    ) -> pb.BatchEstimateReductionsResponse:
+        """What each would earn alone, without working; nothing is kept."""
+        today = civil_day(self._clock())
+        estimates = [messages.read_estimate(one, today) for one in request.requests]
+        results = estimate_many(
+            estimates, library=self._shelf.library, programme=self._shelf.programme
+        )
+        return messages.write_estimates(results)
 
     async def GetAssessment(
         self, request: pb.GetAssessmentRequest, context: Any
@@ -73,10 +76,10 @@ class AssessmentServicer(pb_grpc.AssessmentServiceServicer):
                 shard_of(account_id),
                 position,
                 book=Book(c),
-                library=self._library,
+                library=self._shelf.library,
             )
         )
-        assessment = _assessment(shown)
+        assessment = messages.write_assessment(shown)
         assessment.name = request.name
         assessment.assess_time.CopyFrom(Timestamp())
         assessment.assess_time.FromDatetime(assess_time)
@@ -128,20 +131,3 @@ def _unsent(runs: list[Run], column: str, width: int, sent: set[int]) -> list[in
 
 def _read_runs(connection: sa.Connection, cursors: Mapping[int, int]) -> list[Run]:
     return Book(connection).read_runs(cursors, RUNS_PER_SHARD)
-
-
-def _assessment(shown: Shown) -> pb.Assessment:
-    return pb.Assessment(
-        methodology_version=shown.version.name if shown.version else "",
-        methodology_digest=shown.version.digest if shown.version else "",
-        programme=shown.programme,
-        verdict=pb.Verdict.ValueType(shown.verdict),
-        reduction_mg=shown.amount,
-        uncapped_mg=shown.uncapped,
-        civil_date=messages.write_day(shown.day),
-        scene=shown.scene,
-        measures=shown.measures,
-        cap_used_before=shown.cap_used_before,
-        superseding=shown.superseding,
-        steps=messages.write_steps(shown.working) if shown.working else [],
-    )

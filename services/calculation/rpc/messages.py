@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
+from carbonaccount.activity.v1.activity_service_pb2 import EvidenceGrade
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
-from carbonaccount.calculation.v1 import methodology_service_pb2 as methodology_pb
 from google.type import date_pb2
 from sqlalchemy import RowMapping
 
-from services.calculation.domain.explain import Step, Working
-from services.calculation.domain.methodology import Methodology, Version
+from services.calculation.domain.explain import history_text
+from services.calculation.domain.result import label_words, result_digest
 from services.calculation.storage.book import Run
+from services.calculation.usecases.estimate import Estimate, Estimated
+from services.calculation.usecases.read_assessment import Shown
 from shared.ids import account_id_of, date_to_day, day_to_date
 from shared.refusal import FieldInvalid
 
@@ -38,13 +41,13 @@ def read_region(text: str) -> int:
     return int(text)
 
 
-def read_day(value: date_pb2.Date) -> int:
+def read_day(value: date_pb2.Date, field: str = "civil_date") -> int:
     """A civil day; FieldInvalid when it is no calendar date."""
     try:
         return date_to_day(date(value.year, value.month, value.day))
     except ValueError as error:
         said = f"{value.year}-{value.month}-{value.day}"
-        raise FieldInvalid("civil_date", f"civil_date is {said}; it is no date") from error
+        raise FieldInvalid(field, f"{field} is {said}; it is no date") from error
 
 
 def write_day(day: int) -> date_pb2.Date:
@@ -53,13 +56,71 @@ def write_day(day: int) -> date_pb2.Date:
     return date_pb2.Date(year=value.year, month=value.month, day=value.day)
 
 
-def write_steps(working: Working) -> list[pb.Step]:
-    """The working, in order."""
-    return [_step(step) for step in working.steps]
+def read_estimate(request: pb.EstimateReductionRequest, today: int) -> Estimate:
+    """An activity that need not exist; of today unless it names a day."""
+    return Estimate(
+        scene=request.scene,
+        measures=dict(request.measures),
+        labels=dict(request.labels),
+        history=dict(request.history),
+        day=read_day(request.civil_date) if request.HasField("civil_date") else today,
+        region=read_region(request.region_code),
+        grade=request.evidence_grade or 1,
+        methodology=request.methodology,
+    )
 
 
-def _step(step: Step) -> pb.Step:
-    return pb.Step(**vars(step))
+def write_estimates(results: Sequence[Estimated]) -> pb.BatchEstimateReductionsResponse:
+    """Each result in order; versions are named once."""
+    response = pb.BatchEstimateReductionsResponse()
+    places: dict[str, int] = {}
+    for one in results:
+        if one.version is None:
+            refusal = one.refusal.message if one.refusal else ""
+            response.estimates.add(refusal=refusal)
+            continue
+        version = places.setdefault(one.version.name, len(places))
+        response.estimates.add(
+            version=version,
+            verdict=pb.Verdict.ValueType(one.verdict),
+            amount=one.amount,
+            uncapped=one.uncapped,
+        )
+    response.methodology_versions.extend(places)
+    return response
+
+
+def write_assessment(shown: Shown) -> pb.Assessment:
+    """What an activity earns, with everything that it was computed from."""
+    version, act, working = shown.version, shown.act, shown.working
+    message = pb.Assessment(
+        programme=shown.programme,
+        verdict=pb.Verdict.ValueType(shown.verdict),
+        reduction_mg=shown.amount,
+        uncapped_mg=shown.uncapped,
+        civil_date=write_day(shown.day),
+        scene=shown.scene,
+        measures=shown.measures,
+        cap_used_before=shown.used_before[0] if shown.used_before else 0,
+        superseding=shown.superseding,
+        region_code=f"{act.region:06d}" if act.region else "",
+        evidence_grade=EvidenceGrade.ValueType(act.grade),
+        steps=[pb.Step(**vars(step)) for step in working.steps] if working else [],
+        low_mg=working.low if working else 0,
+        high_mg=working.high if working else 0,
+    )
+    if version is None:
+        return message
+    message.methodology_version = version.name
+    message.methodology_digest = version.digest
+    message.asset = version.asset
+    message.history.update(history_text(version, act))
+    message.labels.update(label_words(version, act))
+    for cap, used in zip(version.windowed_caps, shown.used_before, strict=True):
+        message.caps.add(cap=cap.key.partition("/")[2], used_before=used)
+    if working:
+        message.result_digest = result_digest(version, act, shown.used_before, shown.amount)
+    return message
 
 
 def write_run(run: Run) -> pb.AssessmentRun:
@@ -76,6 +137,7 @@ def write_run(run: Run) -> pb.AssessmentRun:
         amount=columns["amount"],
         delta=columns["delta"],
         scene=columns["scene"],
+        previous_class=columns["previous_class"],
     )
     message.assess_time.FromDatetime(run.assess_time)
     return message
@@ -94,37 +156,3 @@ def write_class(row: RowMapping) -> pb.AssetClass:
         gas_scope=row["gas_scope"],
         vintage_month=row["vintage_month"],
     )
-
-
-def write_methodology(methodology: Methodology) -> methodology_pb.Methodology:
-    """A methodology with every rule of every version."""
-    return methodology_pb.Methodology(
-        name=f"methodologies/{methodology.id}",
-        title_zh=methodology.title_zh,
-        title_en=methodology.title_en,
-        document=str(methodology.document),
-        scenes=sorted(methodology.scenes),
-        versions=[_version(version) for version in methodology.versions],
-    )
-
-
-def _version(version: Version) -> methodology_pb.MethodologyVersion:
-    factors = [
-        methodology_pb.MethodologyVersion.Factor(
-            key=f.key, value=f.value, unit=f.unit, source=f.source, page=f.page, status=f.status
-        )
-        for f in version.factors
-    ]
-    message = methodology_pb.MethodologyVersion(
-        name=version.name,
-        digest=version.digest,
-        effective_date=write_day(version.effective_day),
-        formula=version.formula_text,
-        factors=factors,
-        status=version.status,
-        gas_scope=version.gas_scope,
-        asset=version.asset,
-    )
-    if version.end_day is not None:
-        message.end_date.CopyFrom(write_day(version.end_day))
-    return message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,16 +13,25 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql as pg
 
-from services.calculation.domain.assess import Acts, Assessed, SceneCode
+from services.calculation.domain.assess import Assessed, SceneCode
 from services.calculation.domain.methodology import Credit
-from services.calculation.storage.tables import COLUMN_WIDTHS, asset_class, scene_code
+from services.calculation.domain.windows import Restated
+from services.calculation.storage.packing import columns_of, joined, newest_of_each, unpacked
+from services.calculation.storage.tables import (
+    COLUMN_WIDTHS,
+    assessment_run,
+    asset_class,
+    scene_code,
+)
 from shared.feed.append import ADVANCING
-from shared.storage.bulk import array, pack, unpack
+from shared.storage.bulk import array, pack
 from shared.storage.engine import driver_of
 
 Ints = NDArray[np.int64]
 
 _COLUMNS = ", ".join(COLUMN_WIDTHS)
+_RUNS_AT_ONCE = 256
+_SCENE_COLUMNS = ("scene", "measures", "label", "label_values")
 _INSERT = f"""
 with run as (
     select * from unnest(%s::int2[], %s::int4[], %s::int8[], %s::int8[], %s::int4[],
@@ -30,9 +39,9 @@ with run as (
         as r (shard, count, activity_first, activity_last, day_first, day_last, {_COLUMNS})
 ), {ADVANCING}
 insert into assessment_run (shard, position, activity_first, activity_last, assess_time, count,
-    day_first, day_last, superseding, {_COLUMNS})
+    day_first, day_last, superseding, restatement, {_COLUMNS})
 select shard, head.first, activity_first, activity_last, now(), count, day_first, day_last, %s,
-    {_COLUMNS}
+    %s, {_COLUMNS}
 from run join head using (shard)
 """
 _READ_RUNS = f"""
@@ -86,18 +95,31 @@ class Book:
         self._connection = connection
         self._driver: psycopg.Connection[Any] = driver_of(connection)
 
-    def write(self, assessed: Assessed, delta: Ints | None) -> None:
-        """One run for each shard, in the order of `assessed` within it.
+    def write(self, assessed: Assessed) -> None:
+        """The first assessments of new activities: one run for each shard, in their order."""
+        self._write(assessed, {}, superseding=False, restatement=None)
 
-        `delta` is given for runs that supersede; otherwise an assessment is the first of its
-        activity and its delta is its amount.
-        """
+    def supersede(self, restated: Restated, restatement: int | None = None) -> None:
+        """Assessments that take the place of earlier ones; of a restatement, or of a withdrawal."""
+        changes = {"delta": restated.delta, "previous_class": restated.previous_class}
+        self._write(restated.assessed, changes, superseding=True, restatement=restatement)
+
+    def _write(
+        self,
+        assessed: Assessed,
+        changes: Mapping[str, Ints],
+        *,
+        superseding: bool,
+        restatement: int | None,
+    ) -> None:
         if not len(assessed.acts):
             return
         order = np.argsort(assessed.acts.shard, kind="stable")
         assessed = assessed.take(order)
-        columns = _columns(assessed)
-        columns["delta"] = np.zeros(len(order), np.int64) if delta is None else delta[order]
+        columns = columns_of(assessed)
+        zeros = np.zeros(len(order), np.int64)
+        columns |= {"delta": zeros, "previous_class": zeros}
+        columns |= {name: change[order] for name, change in changes.items()}
         shards, starts, counts = np.unique(
             assessed.acts.shard, return_index=True, return_counts=True
         )
@@ -113,7 +135,8 @@ class Book:
                 array("int4", np.minimum.reduceat(days, starts)),
                 array("int4", np.maximum.reduceat(days, starts)),
                 *(array("bytea", column) for column in packed),
-                delta is not None,
+                superseding,
+                restatement,
             ),
             prepare=True,
         )
@@ -135,16 +158,37 @@ class Book:
             runs.append(Run(shard, position, count, assess_time, columns))
         return runs
 
-    def read_days(self, shards: Ints, first_day: int, last_day: int) -> Assessed:
-        """The newest assessment of every activity of those shards and days, in record order."""
+    def read_days(
+        self,
+        shards: Ints,
+        first_day: int,
+        last_day: int,
+        among: Callable[[Ints], NDArray[np.bool_]] | None = None,
+    ) -> Assessed:
+        """The newest assessment of every activity of those shards and days, in record order.
+
+        `among` says which accounts are meant; of the others nothing is held in memory for long.
+        """
+        parts = []
         with self._driver.cursor(binary=True) as cursor:
-            rows = cursor.execute(
-                _READ_DAYS, (shards.tolist(), first_day, last_day), prepare=True
-            ).fetchall()
-        assessed = _assessed([row[2:] for row in rows], [row[1] for row in rows])
-        days = assessed.acts.civil_day
-        assessed = assessed.take((days >= first_day) & (days <= last_day))
-        return newest_of_each(assessed)
+            cursor.execute(_READ_DAYS, (shards.tolist(), first_day, last_day), prepare=True)
+            while rows := cursor.fetchmany(_RUNS_AT_ONCE):
+                part = unpacked([row[2:] for row in rows], [row[1] for row in rows])
+                days = part.acts.civil_day
+                kept = (days >= first_day) & (days <= last_day)
+                if among is not None:
+                    kept &= among(part.acts.account_id)
+                parts.append(part.take(kept))
+        return newest_of_each(joined(parts))
+
+    def count_acts(self, shards: Sequence[int], days: tuple[int, int]) -> int:
+        """About how many assessments those shards have on those days; never too few."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(assessment_run.c["count"]), 0)).where(
+            assessment_run.c.shard.in_(shards),
+            assessment_run.c.day_last >= days[0],
+            assessment_run.c.day_first <= days[1],
+        )
+        return int(self._connection.execute(query).scalar_one())
 
     def read_activity(self, shard: int, activity_position: int) -> Found | None:
         """The newest assessment of the activity at that position of its feed."""
@@ -153,7 +197,7 @@ class Book:
                 _READ_ACTIVITY, {"shard": shard, "activity": activity_position}
             ).fetchall()
         for superseding, assess_time, count, _, *values in rows:
-            assessed = _assessed([values], [count])
+            assessed = unpacked([values], [count])
             at = np.flatnonzero(assessed.acts.activity_position == activity_position)
             if len(at):
                 return Found(assessed.take(at[-1:]), assess_time, superseding)
@@ -170,10 +214,10 @@ class Book:
         self._connection.execute(
             insert.on_conflict_do_update(
                 index_elements=["code"],
-                set_={"scene": insert.excluded.scene, "measures": insert.excluded.measures},
+                set_={name: insert.excluded[name] for name in _SCENE_COLUMNS},
             ),
             [
-                {"code": code, "scene": scene.scene, "measures": list(scene.measures)}
+                {"code": code, **{name: getattr(scene, name) for name in _SCENE_COLUMNS}}
                 for code, scene in scenes.items()
             ],
         )
@@ -181,7 +225,10 @@ class Book:
     def read_scenes(self) -> dict[int, SceneCode]:
         """What scene codes mean, as far as the activity feed has said."""
         rows = self._connection.execute(sa.select(scene_code))
-        return {row.code: SceneCode(row.scene, tuple(row.measures)) for row in rows}
+        return {
+            row.code: SceneCode(row.scene, tuple(row.measures), row.label, tuple(row.label_values))
+            for row in rows
+        }
 
     def class_code(self, credit: Credit, region: int, vintage_month: int) -> int:
         """The code of a class, made when it is new."""
@@ -200,12 +247,6 @@ class Book:
         query = sa.select(asset_class.c.code).filter_by(**key)
         return int(self._connection.execute(query).scalar_one())
 
-    def credited_versions(self) -> list[tuple[str, str]]:
-        """Name and digest of every version that has ever credited something."""
-        columns = (asset_class.c.methodology_version, asset_class.c.methodology_digest)
-        return [(name, digest) for name, digest in self._connection.execute(
-            sa.select(*columns).distinct())]  # fmt: skip
-
     def read_class(self, code: int) -> tuple[str, str]:
         """Version and programme of a class."""
         row = self._connection.execute(
@@ -215,35 +256,13 @@ class Book:
         ).one()
         return row.methodology_version, row.programme
 
+    def assets_of(self, codes: Sequence[int]) -> dict[int, str]:
+        """What the classes of these codes count."""
+        query = sa.select(asset_class.c.code, asset_class.c.asset)
+        rows = self._connection.execute(query.where(asset_class.c.code.in_(codes)))
+        return {row.code: row.asset for row in rows}
+
     def read_classes(self, codes: Sequence[int]) -> list[sa.RowMapping]:
         """The classes of these codes."""
         query = sa.select(asset_class).where(asset_class.c.code.in_(codes))
         return list(self._connection.execute(query).mappings())
-
-
-def newest_of_each(assessed: Assessed) -> Assessed:
-    """The last assessment of each activity (columns are in feed order), in record order."""
-    acts = assessed.acts
-    order = np.lexsort((np.arange(len(acts)), acts.activity_position, acts.shard))
-    key = acts.activity_position[order]
-    shard = acts.shard[order]
-    last = np.append((key[1:] != key[:-1]) | (shard[1:] != shard[:-1]), True)[: len(order)]
-    return assessed.take(order[last])
-
-
-def _columns(assessed: Assessed) -> dict[str, Ints]:
-    own = {name: value for name, value in vars(assessed).items() if name != "acts"}
-    return {**vars(assessed.acts), **own}
-
-
-def _assessed(rows: Sequence[Sequence[bytes]], counts: Sequence[int]) -> Assessed:
-    """Packed rows (columns in the order of COLUMN_WIDTHS) as one set of columns."""
-    values = {
-        name: unpack([row[place] for row in rows], counts, width)
-        for place, (name, width) in enumerate(COLUMN_WIDTHS.items())
-    }
-    values.pop("delta")
-    own = {
-        name: values.pop(name) for name in ("amount", "asset_class", "verdict", "cap_used_before")
-    }
-    return Assessed(acts=Acts(shard=values["account_id"] & 63, **values), **own)

@@ -26,8 +26,12 @@ COLUMN_WIDTHS = {
     "measure_1": 8,
     "measure_2": 8,
     "cap_used_before": 8,
+    "cap_used_before_2": 8,
+    "history_1": 8,
+    "label_1": 2,
+    "previous_class": 4,
 }
-"""Packed columns of a run and the bytes an element takes; the first six are on the wire."""
+"""Packed columns of a run and the bytes an element takes."""
 
 assessment_run = sa.Table(
     "assessment_run",
@@ -41,6 +45,7 @@ assessment_run = sa.Table(
     sa.Column("day_last", sa.Integer, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True),
     sa.Column("superseding", sa.Boolean, nullable=False),
+    sa.Column("restatement", sa.BigInteger),
     *(sa.Column(name, sa.LargeBinary, nullable=False) for name in COLUMN_WIDTHS),
     sa.Index("assessment_run_activity", "shard", "superseding", "activity_first"),
     sa.Index("assessment_run_day", "shard", "day_last"),
@@ -72,4 +77,6 @@ scene_code = sa.Table(
     sa.Column("code", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("scene", sa.Text, nullable=False),
     sa.Column("measures", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("label_values", pg.ARRAY(sa.Text), nullable=False),
 )

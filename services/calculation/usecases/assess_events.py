@@ -1,13 +1,14 @@
 """Assessing what the activity feed brings: recordings first, then what withdrawals change.
 
-The order inside one run does not matter for the outcome: a cap window is a pure function of
-its surviving acts in record order, so withdrawals are settled by evaluating the survivors of
-the windows they touch and writing down what differs.
+The order inside one run does not matter for the outcome: what acts leave behind for later ones
+is a pure function of the surviving acts in record order, so a withdrawal is settled by
+evaluating the survivors of the days it can reach and writing down what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
@@ -23,33 +24,43 @@ from services.calculation.domain.assess import (
     assess,
 )
 from services.calculation.domain.evaluate import NothingUsed, Usage, months_of
-from services.calculation.domain.methodology import Cap
-from services.calculation.domain.windows import CapMemory, differences, withdrawn
+from services.calculation.domain.windows import CapMemory, Restated, differences, withdrawn
 from shared.ids import date_to_day
 
 Ints = NDArray[np.int64]
+Days = tuple[int, int]
+"""First and last of some civil days."""
+Among = Callable[[Ints], NDArray[np.bool_]]
+"""Which accounts of a column are meant."""
 
 
 class Book(Protocol):
     """What assessing needs of storage; see `storage.book.Book`."""
 
-    def write(self, assessed: Assessed, delta: Ints | None) -> None: ...
-    def read_days(self, shards: Ints, first_day: int, last_day: int) -> Assessed: ...
+    def write(self, assessed: Assessed) -> None: ...
+    def supersede(self, restated: Restated) -> None: ...
+    def read_days(
+        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
+    ) -> Assessed: ...
     def newest(self, shard: int, activity_position: int) -> Assessed | None: ...
 
 
-class _Fresh(NothingUsed):
-    """Windows evaluated from nothing: usage is only counted, in `usages`."""
+class Fresh(NothingUsed):
+    """A memory that starts empty and keeps, in `usages`, all that it was told."""
 
     def __init__(self) -> None:
         self.usages: list[tuple[str, Usage]] = []
         self._used: dict[tuple[str, int, int], int] = {}
 
     def used_before(self, cap_key: str, accounts: Ints, windows: Ints) -> Ints:
+        """What it was told last of each pair."""
+        if not self._used:
+            return np.zeros(len(accounts), np.int64)
         pairs = zip(accounts.tolist(), windows.tolist(), strict=True)
         return np.array([self._used.get((cap_key, *pair), 0) for pair in pairs], np.int64)
 
     def remember(self, cap_key: str, usage: Usage) -> None:
+        """Keeps it."""
         self.usages.append((cap_key, usage))
         rows = zip(
             usage.accounts.tolist(), usage.windows.tolist(), usage.used.tolist(), strict=True
@@ -58,12 +69,23 @@ class _Fresh(NothingUsed):
             self._used[cap_key, account, window] = used
 
 
+@dataclass(frozen=True)
+class Reassessed:
+    """Surviving acts as they were assessed and as they would be now, what differs, and what
+    they leave behind."""
+
+    before: Assessed
+    after: Assessed
+    restated: Restated
+    left_behind: Fresh
+
+
 def record_assessments(
     acts: Acts, rules: Rulebook, *, book: Book, caps: CapMemory, classes: ClassBook
 ) -> None:
     """Assesses new activities and writes the assessments."""
     if len(acts):
-        book.write(assess(acts, rules, caps=caps, classes=classes), None)
+        book.write(assess(acts, rules, caps=caps, classes=classes))
 
 
 def take_back(
@@ -74,68 +96,81 @@ def take_back(
     caps: CapMemory,
     classes: ClassBook,
 ) -> None:
-    """Withdraws the activities at `targets` (shard, position) and re-assesses their windows."""
+    """Withdraws the activities at `targets` (shard, position); what they reach is assessed anew."""
     touched: list[Assessed] = []
     for shard, position in sorted(set(targets)):
         before = book.newest(shard, position)
         if before is None or before.verdict[0] == Verdict.WITHDRAWN:
             continue
-        book.write(withdrawn(before), -before.amount)
+        book.supersede(withdrawn(before))
         touched.append(before)
     for before in touched:
-        cap = _cap_of(before, rules)
-        if cap is not None:
-            _restate_window(before, cap, rules, book=book, caps=caps, classes=classes)
+        if rules.keys_of(before.acts):
+            _settle(before, rules, book=book, caps=caps, classes=classes)
 
 
-def _restate_window(
-    touched: Assessed,
-    cap: Cap,
+def _settle(
+    gone: Assessed, rules: Rulebook, *, book: Book, caps: CapMemory, classes: ClassBook
+) -> None:
+    """Assesses anew what one withdrawn activity can have reached, and remembers what is left."""
+    days = reach_of(gone, rules)
+    again = reassess(
+        gone.acts.shard, days, rules, book=book, classes=classes,
+        among=lambda accounts: accounts == gone.acts.account_id[0],
+    )  # fmt: skip
+    book.supersede(again.restated)
+    account, day = gone.acts.account_id, gone.acts.civil_day
+    nothing = np.zeros(1, np.int64)
+    for key in rules.keys_of(gone.acts):
+        window = months_of(day) if key in rules.month_keys else day
+        _remember(key, Usage(account, window, nothing), caps)
+    for key, usage in again.left_behind.usages:
+        first, last = map(month_of, days) if key in rules.month_keys else days
+        inside = (usage.windows >= first) & (usage.windows <= last)
+        _remember(key, Usage(*(column[inside] for column in vars(usage).values())), caps)
+
+
+def _remember(key: str, usage: Usage, caps: CapMemory) -> None:
+    if len(usage.accounts):
+        caps.used_before(key, usage.accounts, usage.windows)  # a window must be met to be kept
+        caps.remember(key, usage)
+
+
+def reassess(
+    shards: Ints,
+    days: Days,
     rules: Rulebook,
     *,
     book: Book,
-    caps: CapMemory,
     classes: ClassBook,
-) -> None:
-    """Evaluates the survivors of one account's window from nothing; writes what differs."""
-    first, last = days_of(cap, int(touched.acts.civil_day[0]))
-    shard = touched.acts.shard[:1]
-    before = book.read_days(shard, first, last)
-    before = before.take(
-        (before.acts.account_id == touched.acts.account_id[0])
-        & (before.verdict != Verdict.WITHDRAWN)
-    )
-    fresh = _Fresh()
+    among: Among | None = None,
+) -> Reassessed:
+    """What evaluating the survivors of whole months or windows from nothing changes.
+
+    `days` must begin where windows of caps begin. The days before, as far as rules look back,
+    are evaluated too, for what they leave behind, and change nothing.
+    """
+    first, last = days
+    stored = book.read_days(shards, first - rules.history_days, last, among)
+    before = stored.take(stored.verdict != Verdict.WITHDRAWN)
+    fresh = Fresh()
     after = assess(before.acts, rules, caps=fresh, classes=classes)
-    restated = differences(before, after)
-    book.write(restated.assessed, restated.delta)
-    account, window = touched.acts.account_id[:1], window_of(cap, touched.acts.civil_day[:1])
-    caps.used_before(cap.key, account, window)
-    caps.remember(cap.key, Usage(account, window, np.zeros(1, np.int64)))
-    for key, usage in fresh.usages:
-        caps.used_before(key, usage.accounts, usage.windows)
-        caps.remember(key, usage)
+    own = before.acts.civil_day >= first
+    before, after = before.take(own), after.take(own)
+    return Reassessed(before, after, differences(before, after), fresh)
 
 
 def used_in(
     cap_key: str, shards: Ints, windows: Ints, rules: Rulebook, book: Book, classes: ClassBook
 ) -> Mapping[tuple[int, int], int]:
-    """What every account of `shards` has used of a cap in `windows`, from what is stored."""
-    cap = next(
-        version.caps[0]
-        for entry in rules.programme.entries
-        for version in entry.methodology.versions
-        if version.caps and version.caps[0].key == cap_key
-    )
-    first = min(_days_of_window(cap, int(windows.min())))
-    last = max(_days_of_window(cap, int(windows.max())))
-    stored = book.read_days(shards, first, last)
-    survivors = stored.take(stored.verdict != Verdict.WITHDRAWN)
-    fresh = _Fresh()
-    assess(survivors.acts, rules, caps=fresh, classes=classes)
+    """What every account of `shards` left behind under a key in `windows`, from what is stored."""
+    first, last = int(windows.min()), int(windows.max())
+    if cap_key in rules.month_keys:
+        first, last = days_of_month(first)[0], days_of_month(last)[1]
+    again = reassess(shards, (first, last), rules, book=book, classes=classes)
     return {
         (account, window): used
-        for key, usage in fresh.usages
+        for key, usage in again.left_behind.usages
         if key == cap_key
         for account, window, used in zip(
             usage.accounts.tolist(), usage.windows.tolist(), usage.used.tolist(), strict=True
@@ -143,30 +178,28 @@ def used_in(
     }
 
 
-def window_of(cap: Cap, days: Ints) -> Ints:
-    """The window of each civil day: the day itself, or its month as year * 12 + month - 1."""
-    return days if cap.window == "day" else months_of(days)
+def reach_of(assessed: Assessed, rules: Rulebook) -> Days:
+    """The days on which acts may come to something else when this one is withdrawn.
+
+    Whole months where any rule has a cap a month: the account's acts of those days are then
+    evaluated from nothing, whichever rules they meet.
+    """
+    day = int(assessed.acts.civil_day[0])
+    last = day + rules.history_days
+    if rules.month_keys:
+        return days_of_month(month_of(day))[0], days_of_month(month_of(last))[1]
+    return day, last
 
 
-def days_of(cap: Cap, day: int) -> tuple[int, int]:
-    """First and last civil day of the window that `day` lies in."""
-    return _days_of_window(cap, int(window_of(cap, np.array([day]))[0]))
+def month_of(day: int) -> int:
+    """The month of a civil day, as year * 12 + month - 1."""
+    return int(months_of(np.array([day]))[0])
 
 
-def _days_of_window(cap: Cap, window: int) -> tuple[int, int]:
-    if cap.window == "day":
-        return window, window
-    first = date_to_day(_month_start(window))
-    return first, date_to_day(_month_start(window + 1)) - 1
+def days_of_month(month: int) -> Days:
+    """First and last civil day of a month."""
+    return date_to_day(_month_start(month)), date_to_day(_month_start(month + 1)) - 1
 
 
 def _month_start(month: int) -> date:
     return date(month // 12, month % 12 + 1, 1)
-
-
-def _cap_of(assessed: Assessed, rules: Rulebook) -> Cap | None:
-    """The cap that the rule of this one assessment has, if any."""
-    acts = assessed.acts
-    scene = rules.scenes[int(acts.scene[0])].scene
-    credit = rules.programme.credit_for(scene, int(acts.region[0]), int(acts.civil_day[0]))
-    return credit.version.caps[0] if credit and credit.version.caps else None

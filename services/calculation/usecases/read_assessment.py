@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from services.calculation.domain.assess import Assessed, SceneCode, Verdict
+from services.calculation.domain.assess import Assessed, SceneCode, Verdict, absent_value
+from services.calculation.domain.exact import Act
 from services.calculation.domain.explain import Working, explain
 from services.calculation.domain.methodology import Library, Version
 from shared.refusal import ResourceNotFound
@@ -43,7 +44,8 @@ class Shown:
     verdict: int
     amount: int
     uncapped: int
-    cap_used_before: int
+    used_before: tuple[int, ...]
+    act: Act
     superseding: bool
     working: Working | None
 
@@ -65,30 +67,49 @@ def read_assessment(
     scene = book.read_scenes()[int(acts.scene[0])]
     values = (int(acts.measure_1[0]), int(acts.measure_2[0]))
     measures = dict(zip(scene.measures, values, strict=False))
-    day, verdict = int(acts.civil_day[0]), int(assessed.verdict[0])
+    verdict = int(assessed.verdict[0])
     version, programme, working = None, "", None
     if assessed.asset_class[0]:
         # By the version that credited it, whatever the programme names today.
         name_of_version, programme = book.read_class(int(assessed.asset_class[0]))
         version = library.version_named(name_of_version, scene.scene)
+    act = Act(measures, int(acts.evidence_grade[0]), int(acts.region[0]), int(acts.civil_day[0]))
+    used: tuple[int, ...] = ()
     if version is not None:
-        working = explain(
-            version,
-            {measure.name: measures.get(measure.name, 0) for measure in version.measures},
-            grade=int(acts.evidence_grade[0]),
-            used_before=int(assessed.cap_used_before[0]),
-        )
+        act, used = _as_assessed(version, scene, assessed, act)
+        working = explain(version, act, used)
     shown = Shown(
         version=version,
         programme=programme,
         scene=scene.scene,
         measures=measures,
-        day=day,
+        day=act.day,
         verdict=verdict,
         amount=int(assessed.amount[0]),
         uncapped=working.uncapped if working else 0,
-        cap_used_before=int(assessed.cap_used_before[0]),
+        used_before=used,
+        act=act,
         superseding=found.superseding,
         working=working if verdict != Verdict.WITHDRAWN else None,
     )
     return shown, found.assess_time
+
+
+def _as_assessed(
+    version: Version, scene: SceneCode, assessed: Assessed, act: Act
+) -> tuple[Act, tuple[int, ...]]:
+    """The act as the version reads it, and what its windowed caps had used."""
+    code = int(assessed.acts.label_1[0])
+    word = scene.label_values[code - 1] if code else ""
+    labels = {
+        label.name: label.values.index(word) + 1
+        for label in version.labels
+        if label.name == scene.label and word in label.values
+    }
+    history = {one.name: int(assessed.history_1[0]) for one in version.histories}
+    measures = {m.name: act.measures.get(m.name, absent_value(m.name)) for m in version.measures}
+    used = (int(assessed.cap_used_before[0]), int(assessed.cap_used_before_2[0]))
+    return (
+        replace(act, measures=measures, labels=labels, history=history),
+        used[: len(version.windowed_caps)],
+    )

@@ -7,7 +7,7 @@ the SHA-256 over its leaves in feed order, so act and transfer can be tied toget
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
@@ -43,6 +43,26 @@ class Netted:
 
     def __len__(self) -> int:
         return len(self.amount)
+
+
+def split(leaves: Leaves, amount: Ints, previous_class: Ints) -> Leaves:
+    """Leaves of assessments whose class changed, in two: what comes and, after it, what goes.
+
+    An assessment with a `previous_class` brings its whole `amount` into its class, and what the
+    one before it said, which is amount - delta, leaves the previous class.
+    """
+    moved = previous_class != 0
+    comes = replace(leaves, delta=np.where(moved, amount, leaves.delta))
+    rows = np.flatnonzero(moved)
+    goes = {name: column[rows] for name, column in vars(leaves).items()}
+    goes |= {"asset_class": previous_class[rows], "delta": (leaves.delta - amount)[rows]}
+    order = np.argsort(np.concatenate([np.arange(len(moved)), rows]), kind="stable")
+    return Leaves(
+        **{
+            name: np.concatenate([column, goes[name]])[order]
+            for name, column in vars(comes).items()
+        }
+    )
 
 
 def net(leaves: Leaves) -> Netted:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
 
-from services.settlement.domain.netting import Leaves, net
+from services.settlement.domain.netting import Leaves, net, split
 from services.settlement.storage.classes import ClassBook
 from services.settlement.storage.columns import Changes, Transfers
 from services.settlement.storage.ledger import Ledger
@@ -23,7 +23,9 @@ _WIDTHS = {
     "activity_position": 8,
     "asset_class": 4,
     "civil_day": 4,
+    "amount": 8,
     "delta": 8,
+    "previous_class": 4,
 }
 
 
@@ -98,7 +100,9 @@ def _leaves(runs: Sequence[pb.AssessmentRun]) -> Leaves:
     shard = np.repeat(np.array([run.shard for run in runs], np.int64), counts)
     first = np.repeat(np.array([run.position for run in runs], np.int64), counts)
     starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-    return Leaves(shard=shard, position=first + np.arange(len(shard)) - starts, **values)
+    amount, previous = values.pop("amount"), values.pop("previous_class")
+    leaves = Leaves(shard=shard, position=first + np.arange(len(shard)) - starts, **values)
+    return split(leaves, amount, previous) if previous.any() else leaves
 
 
 def _class(row: pb.AssetClass) -> dict[str, object]:

@@ -85,7 +85,7 @@ def test_a_result_below_zero_is_credited_as_zero_and_uses_nothing() -> None:
 def test_each_trip_has_its_own_cap_when_the_window_is_the_act() -> None:
     version = version_of("act-distance")
     assert credits(version, [ride(8_000), ride(8_001), ride(90_000)]) == [266_666] * 3
-    assert evaluate_acts(version, [ride(1)], DictStore()).used_after is None
+    assert evaluate_acts(version, [ride(1)], DictStore()).left_behind == ()
 
 
 def test_a_grade_that_the_rule_does_not_list_is_not_eligible() -> None:
@@ -107,7 +107,7 @@ def test_a_window_that_used_more_than_today_allows_keeps_what_it_has_and_earns_n
     store.used["day-count/payments-a-day", 1, 20_550] = 7
     evaluated = evaluate_acts(version, [payment(), payment(), payment(account=2)], store)
     assert evaluated.credited.tolist() == [0, 0, 5]
-    assert evaluated.used_before.tolist() == [7, 7, 0]
+    assert [column.tolist() for column in evaluated.used_before] == [[7, 7, 0]]
     assert store.used["day-count/payments-a-day", 1, 20_550] == 7
 
 
@@ -149,7 +149,7 @@ def test_columns_as_they_come_from_a_feed_earn_the_same() -> None:
         for kinds in ((np.int64, np.int64, np.int64), (">i8", ">i4", ">i1"))
     )
     assert packed.credited.tolist() == native.credited.tolist()
-    assert packed.used_before.tolist() == native.used_before.tolist()
+    assert packed.used_before[0].tolist() == native.used_before[0].tolist()
     assert 0 < native.credited.sum() < native.uncapped.sum()
 
 

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from services.calculation.domain.evaluate import NOT_ELIGIBLE, OUT_OF_RANGE, Working, explain
-from services.calculation.domain.explain import decimal_text
+from services.calculation.domain.evaluate import NOT_ELIGIBLE, OUT_OF_RANGE
+from services.calculation.domain.exact import Act
+from services.calculation.domain.explain import Working, decimal_text, explain
 from tests.calculation.domain.world import whole_library
 
 LIBRARY = whole_library()
@@ -18,7 +19,7 @@ def working(methodology: str, used: int = 0, grade: int = 1, **measures: int) ->
         methodology, 20_550, {"sz-pt-2021": "metro-ride"}.get(methodology, "")
     )
     assert version is not None
-    return explain(version, measures, used_before=used, grade=grade)
+    return explain(version, Act(measures, grade, day=20_550), [used] if version.caps else ())
 
 
 def test_a_metro_ride_shows_distance_factor_formula_rounding_and_credit() -> None:
@@ -33,6 +34,39 @@ def test_a_metro_ride_shows_distance_factor_formula_rounding_and_credit() -> Non
     ]
     assert (steps[1].status, "hnmdtv.com" in steps[1].source) == ("reposted", True)
     assert all(step.label_zh and step.label_en for step in steps)
+
+
+def test_every_line_is_a_sentence_in_chinese_and_in_english() -> None:
+    steps = working("sz-pt-2021", distance_metre=5_001).steps
+    source = "hnmdtv.com/video/2021/1216/99777.html; citysz.net/guonei/2022/0923/2022107136.html"
+    assert [step.sentence_en for step in steps] == [
+        "Distance: 5001 metre.",
+        "Metro, reduction per passenger-kilometre: 46.7 g/km "
+        f"(an official value read in a re-post: {source}).",
+        "Formula: distance_metre * metro_g_per_km.",
+        "With its inputs: 5001 metre * 46.7 g/km = 233546.7 mg.",
+        "It is rounded down to a whole mg: 233546 mg.",
+        "Credited: 233546 mg.",
+    ]
+    assert steps[1].sentence_zh == (
+        f"地铁每人公里减排量：46.7 g/km（官方数值的转载：{source}）。"
+    )
+    assert steps[-1].sentence_zh == "计入 233546 mg。"
+
+
+def test_a_cap_and_a_refused_condition_are_sentences_too() -> None:
+    told = working("day-distance", used=19_500, grade=2, distance_metre=2_000)
+    assert told.steps[-2].sentence_en.startswith(
+        "Cap per day (distance_metre): 19500 used before, at most 20000 metre, 20000 used after, "
+        "which leaves 8682 mg"
+    )
+    refused = next(
+        step
+        for step in working("day-count", count=1, amount_fen=99).steps
+        if step.label_en == "condition"
+    )
+    assert refused.sentence_en.startswith("Condition “condition”: 99 fen >= 1 yuan: not met")
+    assert "不满足" in refused.sentence_zh
 
 
 def test_grade_and_cap_have_steps_of_their_own() -> None:

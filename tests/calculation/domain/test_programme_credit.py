@@ -8,7 +8,7 @@ import pytest
 
 from services.calculation.domain.library import load_library
 from services.calculation.domain.methodology import Programme
-from tests.calculation.domain.world import SHIPPED, files_of
+from tests.calculation.domain.world import SHIPPED, files_of, whole_library
 
 FILES = files_of(SHIPPED)
 HELLO = FILES["hello-2022.toml"]
@@ -76,7 +76,7 @@ def test_a_scene_that_no_entry_names_is_credited_by_nothing() -> None:
     assert approval(440300, scene="scenes/metro-ride") == "none"
 
 
-DEMO = load_library(FILES).programmes["demo"]
+DEMO = whole_library().programmes["demo"]
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def test_a_factor_that_is_secondary_or_our_own_credits_nothing(status: str) -> N
 
 
 def test_a_draft_credits_nothing() -> None:
-    draft = HELLO.replace('rounding = "floor"', 'rounding = "floor"\ndraft = true')
+    draft = HELLO.replace('rounding = "floor"', 'rounding = "floor"\ndraft = "the grade"')
     (fault,) = faults_of({"hello-2022.toml": draft, "programmes/demo.toml": DEMO})
-    assert "is a draft and may not credit" in fault.message
+    assert "is a draft (the grade) and may not credit" in fault.message
 
 
 def test_a_cap_of_our_own_weakens_no_version_and_a_secondary_one_does() -> None:

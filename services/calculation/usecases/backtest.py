@@ -1,0 +1,92 @@
+"""Going over what is recorded under another library, writing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.calculation.domain.assess import Assessed, Rulebook
+from services.calculation.domain.tally import DraftClasses, Tally
+from services.calculation.usecases.assess_events import Among, Days, days_of_month, reassess
+from services.calculation.usecases.restate import SLICE_ACTS, slice_of
+from shared.ids import SHARDS
+
+Ints = NDArray[np.int64]
+MONTHS_MAX = 120
+Piece = tuple[list[int], int, int, int]
+"""Shards, month, slice, and how many slices there are."""
+
+
+class Book(Protocol):
+    """What a backtest reads; see `storage.book.Book`."""
+
+    def read_days(
+        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
+    ) -> Assessed: ...
+    def count_acts(self, shards: Sequence[int], days: Days) -> int: ...
+    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
+
+
+def pieces_of(
+    first_month: int, last_month: int, *, book: Book, slice_acts: int = SLICE_ACTS
+) -> list[Piece]:
+    """Every piece of some months: about `slice_acts` acts each at most.
+
+    Small shards are gone over together, so that little history is a few pieces.
+    """
+    pieces: list[Piece] = []
+    for month in range(first_month, last_month + 1):
+        together: list[int] = []
+        weight = 0
+        for shard in range(SHARDS):
+            acts = book.count_acts([shard], days_of_month(month))
+            slices = -(-acts // slice_acts)
+            if slices > 1:
+                pieces += [([shard], month, number, slices) for number in range(slices)]
+            elif acts:
+                if weight + acts > slice_acts:
+                    pieces.append((together, month, 0, 1))
+                    together, weight = [], 0
+                together.append(shard)
+                weight += acts
+        if together:
+            pieces.append((together, month, 0, 1))
+    return pieces
+
+
+def backtest_piece(
+    piece: Piece,
+    rules: Rulebook,
+    tally: Tally,
+    classes: DraftClasses,
+    *,
+    book: Book,
+) -> None:
+    """Adds one piece to the tally."""
+    shards, month, number, slices = piece
+    again = reassess(
+        np.array(shards), days_of_month(month), rules, book=_Reader(book), classes=classes,
+        among=slice_of(number, slices) if slices > 1 else None,
+    )  # fmt: skip
+    kept = np.unique(again.before.asset_class)
+    assets = dict(book.assets_of(kept[kept > 0].tolist()))
+    tally.add(again.before, again.after, {**assets, **classes.assets})
+
+
+class _Reader:
+    """A book that can only be read: a backtest that tried to write would fail."""
+
+    def __init__(self, book: Book) -> None:
+        self.read_days = book.read_days
+
+    def write(self, assessed: Assessed) -> None:
+        raise AssertionError("a backtest writes nothing")
+
+    def supersede(self, restated: object) -> None:
+        raise AssertionError("a backtest writes nothing")
+
+    def newest(self, shard: int, activity_position: int) -> Assessed | None:
+        raise AssertionError("a backtest reads days")
