@@ -143,7 +143,7 @@ class Floor:
         shard = joined("account_id") & 63
         order = np.argsort(shard, kind="stable")
         names = ("account_id", "scene", "region", "evidence_grade", "civil_day", "measure_1",
-                 "measure_2")  # fmt: skip
+                 "measure_2", "label_1")  # fmt: skip
         values = {name: joined(name)[order] for name in names}
         shard = shard[order]
         shards, starts, counts = np.unique(shard, return_index=True, return_counts=True)

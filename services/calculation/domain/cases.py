@@ -17,6 +17,7 @@ from services.calculation.domain.reading import Section
 from services.calculation.domain.rule import GRADES, Case, Label
 
 _COUNT_MAX = 10_000
+_TOLERANCE_PARTS = 1000
 
 
 def read_case(row: Section, asset: str, labels: Sequence[Label]) -> Case:
@@ -55,9 +56,10 @@ def run_case(row: Section, version: Version, case: Case) -> None:
     """FileInvalid when the case does not come to what was published."""
     for kind, given, declared in (
         ("measures", set(case.measures), {measure.name for measure in version.measures}),
+        ("labels", set(case.labels), {label.name for label in version.labels}),
         ("history", set(case.history), {history.name for history in version.histories}),
     ):
-        if given != declared and (kind == "measures" or given):
+        if given != declared and (kind != "history" or given):
             names = ", ".join(sorted(declared)) or "none"
             raise row.fault(f"{kind} must be exactly those of the rule: {names}", kind)
     day = version.effective_day if case.day is None else case.day
@@ -72,6 +74,8 @@ def run_case(row: Section, version: Version, case: Case) -> None:
     )  # fmt: skip
     got = sum(credited_of(version, act, case.count))
     told = explain(version, act).credited if case.count == 1 else got
+    if case.tolerance > max(1, abs(case.expected) // _TOLERANCE_PARTS):
+        raise row.fault("tolerance is more than a thousandth of what is expected", "tolerance")
     if abs(got - case.expected) > case.tolerance or told != got:
         raise row.fault(
             f"must give {case.expected} and gives {got}; mend the formula, a factor or the case"

@@ -17,8 +17,6 @@ Run = Callable[[Columns], Column]
 Operand = Callable[[Columns], Any]
 """Gives a column, or one whole number that stands for a column."""
 
-_INT64_MAX = 2**63 - 1
-
 
 def multiplied(run: Run, times: int, fresh: bool) -> Run:
     """What `run` gives, times a whole number."""
@@ -44,12 +42,9 @@ def joined(ufunc: Any, left: Operand, right: Operand, fresh_left: bool, fresh_ri
     return join
 
 
-def where(test: Column, yes: Any, no: Any) -> Column:
-    """`yes` where `test` holds, else `no`; exact also beside Python's own integers."""
-    sides = [side for side in (yes, no) if isinstance(side, np.ndarray)]
-    small = all(-_INT64_MAX <= side <= _INT64_MAX for side in (yes, no) if isinstance(side, int))
-    kind: Any = object if any(side.dtype == object for side in sides) or not small else np.int64
-    out = np.empty(test.shape, kind)
+def where(test: Column, yes: Any, no: Any, *, wide: bool) -> Column:
+    """`yes` where `test` holds, else `no`; `wide` where later steps pass 64 bits."""
+    out: Column = np.empty(test.shape, object if wide else np.int64)
     out[...] = no
     np.copyto(out, yes, where=test)
     return out

@@ -112,11 +112,16 @@ def read_formula(
         raise row.fault(f"{len(uncertain)} factors have low and high; at most {_UNCERTAIN_MAX} may",
                         "formula")  # fmt: skip
     low, high = (_extreme_of_ends(tree, uncertain, which) for which in ("min", "max"))
+    try:
+        for end in (low, high) if uncertain else ():
+            compile_formula(end, quantities, strict=False)
+    except FormulaInvalid as error:
+        raise _moved(row, error) from error
     return Trees(text, tree, low, high, formula.names)
 
 
 def _extreme_of_ends(tree: Node, uncertain: Sequence[str], which: str) -> Node:
-    """The least or greatest of the formula over every combination of ends."""
+    """The least or greatest of the formula over its value and every combination of ends."""
     if not uncertain:
         return tree
     corners = [
@@ -127,7 +132,7 @@ def _extreme_of_ends(tree: Node, uncertain: Sequence[str], which: str) -> Node:
     while len(corners) > 1:
         pairs = zip(corners[::2], corners[1::2], strict=True)
         corners = [Extreme(_NOWHERE, which, one, other) for one, other in pairs]
-    return corners[0]
+    return Extreme(_NOWHERE, which, tree, corners[0])
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:

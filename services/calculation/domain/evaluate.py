@@ -81,8 +81,9 @@ def evaluate(
         none = tuple(np.zeros(0, np.int64) for _ in version.windowed_caps)
         past = tuple(np.zeros(0, np.int64) for _ in version.histories)
         return Evaluated(accounts, accounts, none, past, np.zeros(0, np.int8), ())
+    given = dict(columns)
     refused = _out_of_range(version, columns)
-    told, past, left_behind = _past(version, columns, refused, accounts, days, histories, caps_used)
+    told, past, left_behind = _past(version, given, accounts, days, histories, caps_used)
     columns |= told
     _choose_rows(version, columns, refused, labels or {}, regions, days)
     _judge(version, columns, refused, grades)
@@ -133,7 +134,6 @@ def _out_of_range(version: Version, columns: dict[str, Ints]) -> NDArray[np.int8
 def _past(
     version: Version,
     columns: Columns,
-    refused: NDArray[np.int8],
     accounts: Ints,
     days: Ints,
     given: Mapping[str, Ints] | None,
@@ -146,9 +146,9 @@ def _past(
         if given is not None:
             told[history.name] = given[history.name]
             continue
-        means, after = read_history(
-            history, columns[history.of], refused != OUT_OF_RANGE, accounts, days, store
-        )
+        amounts = columns[history.of]
+        counts = (amounts >= history.min) & (amounts <= history.max)
+        means, after = read_history(history, amounts, counts, accounts, days, store)
         told[history.name] = means
         left_behind.append((history.key, Usage(*after)))
     return told, tuple(told.values()), tuple(left_behind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 from services.calculation.domain.factors import FactorValue, Series
@@ -102,12 +103,14 @@ def _check_rows(
             raise part.fault("another row is for the same case; remove one or change the case")
         seen.add(place)
     named = [label for label in labels if label.name in by]
-    for number, label in enumerate(named):
-        missing = set(range(1, len(label.values) + 1)) - {one.codes[number] for one in rows}
-        if missing:
-            word = label.values[min(missing) - 1]
-            raise row.fault(f"no row is for {label.name} {word!r}; add one or take the value away",
-                            "by")  # fmt: skip
+    told = {one.codes for one in rows}
+    for codes in product(*(range(1, len(label.values) + 1) for label in named)):
+        if codes not in told:
+            case = ", ".join(
+                f"{label.name} {label.values[code - 1]!r}"
+                for label, code in zip(named, codes, strict=True)
+            )
+            raise row.fault(f"no row is for {case}; add one or take the value away", "by")
 
 
 def _quoted(

@@ -9,7 +9,7 @@ every step, the same code runs on Python's integers. No binary fraction occurs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.calculation.domain.columns import Column, Columns, Run, joined, multiplied, where
+from services.calculation.domain.columns import Column, Columns, Run, where
+from services.calculation.domain.compiled import (
+    Part,
+    alike,
+    constant,
+    fault_at,
+    joined_part,
+    may_meet,
+    operand,
+    over,
+    reach,
+    times,
+    value_of_part,
+)
 from services.calculation.domain.parse import (
     Binary,
     Choice,
@@ -32,6 +45,7 @@ from services.calculation.domain.parse import (
 from services.calculation.domain.units import NUMBER, TRUTH, Unit
 
 INT64_MAX = 2**63 - 1
+BITS_MAX = 512
 _COMPARE: dict[str, Any] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal,
 }  # fmt: skip
@@ -62,9 +76,9 @@ class Formula:
 
     def wholes(self, columns: Columns) -> Column:
         """The whole numbers (or truths) for columns of int64 inside their proved ranges."""
-        if not self.fits_int64:
-            columns = {name: columns[name].astype(object) for name in self.names & columns.keys()}
-        return self._run(columns)
+        kind: Any = np.int64 if self.fits_int64 else object
+        used = self.names & columns.keys()
+        return self._run({name: columns[name].astype(kind, copy=False) for name in used})
 
     def rounded(self, columns: Columns, *, up: bool = False) -> NDArray[np.int64]:
         """The value rounded down, towards minus infinity, or up; it must lie inside int64."""
@@ -84,19 +98,6 @@ class Formula:
         return out.copy() if any(out is column for column in columns.values()) else out
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A compiled node. A constant has `value` and no `run`; `fresh` arrays may be overwritten."""
-
-    unit: Unit
-    scale: Fraction
-    low: int
-    high: int
-    run: Run | None = None
-    fresh: bool = False
-    value: Fraction | None = None
-
-
 def compile_formula(
     tree: Node, quantities: Mapping[str, Quantity], *, strict: bool = True
 ) -> Formula:
@@ -110,13 +111,20 @@ def compile_formula(
         raise FormulaInvalid("the formula reads no measure; multiply by one, such as count", 1, 1)
     last = max(abs(part.low), abs(part.high)) * abs(part.scale.numerator)
     ends = (part.low * part.scale, part.high * part.scale)
+    widest = max(compiler.largest, last, part.scale.denominator)
+    if widest.bit_length() > BITS_MAX:
+        raise FormulaInvalid(
+            f"a step can take {widest.bit_length()} bits; at most {BITS_MAX} may be; write factors "
+            "with fewer digits or narrow the ranges", 1, 1
+        )  # fmt: skip
+    compiler.wide = widest > INT64_MAX
     return Formula(
         unit=part.unit,
         scale=part.scale,
         low=min(ends),
         high=max(ends),
         names=frozenset(compiler.used),
-        fits_int64=max(compiler.largest, last, part.scale.denominator) <= INT64_MAX,
+        fits_int64=not compiler.wide,
         _run=part.run,
     )
 
@@ -126,166 +134,109 @@ class _Compiler:
         self._quantities, self._strict = quantities, strict
         self.used: set[str] = set()
         self.largest = 0
+        self.wide = False  # known when all is compiled; steps ask when they run
 
-    def compile(self, node: Node) -> _Part:
+    def compile(self, node: Node) -> Part:
         part = self._dispatch(node)
         if part.run is not None:
             self.largest = max(self.largest, abs(part.low), abs(part.high))
         return part
 
-    def _dispatch(self, node: Node) -> _Part:
+    def _dispatch(self, node: Node) -> Part:
         match node:
             case Number():
-                return _constant(node.value, NUMBER)
+                return constant(node.value, NUMBER)
             case Name():
                 return self._name(node)
             case Negative():
-                return _times(self.compile(node.value), _constant(Fraction(-1), NUMBER))
+                return times(self.compile(node.value), constant(Fraction(-1), NUMBER))
             case Binary() | Extreme():
                 return self._binary(node) if isinstance(node, Binary) else self._extreme(node)
             case Choice() | Comparison():
                 return self._choice(node) if isinstance(node, Choice) else self._comparison(node)
 
-    def _name(self, node: Name) -> _Part:
+    def _name(self, node: Name) -> Part:
         name, known = node.name, self._quantities.get(node.name)
         if known is None:
             names = ", ".join(sorted(self._quantities))
-            raise _fault(node, f"{name!r} is not declared; declare it or use one of {names}")
+            raise fault_at(node, f"{name!r} is not declared; declare it or use one of {names}")
         self.used.add(name)
         if known.value is not None:
-            return _constant(known.value, known.unit)
-        return _Part(known.unit, known.scale, known.low, known.high, lambda columns: columns[name])
+            return constant(known.value, known.unit)
+        return Part(known.unit, known.scale, known.low, known.high, lambda columns: columns[name])
 
-    def _binary(self, node: Binary) -> _Part:
+    def _binary(self, node: Binary) -> Part:
         left, right = self.compile(node.left), self.compile(node.right)
         if node.op == "/":
             if right.value is None:
-                raise _fault(node.right, "only a constant may divide; move measures above the line")
+                raise fault_at(
+                    node.right, "only a constant may divide; move measures above the line"
+                )
             if right.value == 0:
-                raise _fault(node.right, "this divides by zero")
-            return _times(left, _constant(1 / right.value, NUMBER / right.unit))
+                raise fault_at(node.right, "this divides by zero")
+            return times(left, constant(1 / right.value, NUMBER / right.unit))
         if node.op == "*":
-            return _times(left, right)
+            return times(left, right)
         if node.op == "-":
-            right = _times(right, _constant(Fraction(-1), NUMBER))
+            right = times(right, constant(Fraction(-1), NUMBER))
         if left.value is not None and right.value is not None:
-            left, right = _alike(node, left, right)
-            return _constant(_value(left) + _value(right), left.unit)
+            left, right = alike(node, left, right)
+            return constant(value_of_part(left) + value_of_part(right), left.unit)
         left, right = self._aligned(node, left, right)
         ends = (left.low + right.low, left.high + right.high)
-        return _joined(np.add, left, right, ends)
+        return joined_part(np.add, left, right, ends)
 
-    def _extreme(self, node: Extreme) -> _Part:
+    def _extreme(self, node: Extreme) -> Part:
         left, right = self.compile(node.left), self.compile(node.right)
         ufunc, pick = (np.minimum, min) if node.which == "min" else (np.maximum, max)
         if left.value is not None and right.value is not None:
-            left, right = _alike(node, left, right)
-            return _constant(pick(_value(left), _value(right)), left.unit)
+            left, right = alike(node, left, right)
+            return constant(pick(value_of_part(left), value_of_part(right)), left.unit)
         left, right = self._aligned(node, left, right)
-        return _joined(ufunc, left, right, (pick(left.low, right.low), pick(left.high, right.high)))
+        return joined_part(
+            ufunc, left, right, (pick(left.low, right.low), pick(left.high, right.high))
+        )
 
-    def _choice(self, node: Choice) -> _Part:
-        test = self.compile(node.test)
-        left, right = self._aligned(node, self.compile(node.yes), self.compile(node.no))
-        when, yes, no = test.run, _operand(left), _operand(right)
+    def _choice(self, node: Choice) -> Part:
+        test, one, other = (self.compile(part) for part in (node.test, node.yes, node.no))
+        if test.value is not None:
+            one, other = alike(node, one, other)
+            return one if test.value else other
+        left, right = self._aligned(node, one, other)
+        when, yes, no = test.run, operand(left), operand(right)
         assert when is not None
-        return _Part(
+        return Part(
             left.unit, left.scale, min(left.low, right.low), max(left.high, right.high),
-            lambda columns: where(when(columns), yes(columns), no(columns)), fresh=True,
+            lambda columns: where(when(columns), yes(columns), no(columns), wide=self.wide), True,
         )  # fmt: skip
 
-    def _comparison(self, node: Comparison) -> _Part:
+    def _comparison(self, node: Comparison) -> Part:
         left, right = self._aligned(node, self.compile(node.left), self.compile(node.right))
         outcomes = {
             bool(_COMPARE[node.op](one, other))
             for one, other in ((left.low, right.high), (left.high, right.low))
         }
         single = left.low == left.high and right.low == right.high
-        fixed = len(outcomes) == 1 and (node.op != "==" or single or not _meet(left, right))
+        fixed = len(outcomes) == 1 and (node.op != "==" or single or not may_meet(left, right))
         if fixed and self._strict:
-            raise _fault(node, f"this is always {outcomes.pop()} in the accepted ranges; remove it")
-        compare, a, b = _COMPARE[node.op], _operand(left), _operand(right)
-        return _Part(
+            raise fault_at(
+                node, f"this is always {outcomes.pop()} in the accepted ranges; remove it"
+            )
+        compare, a, b = _COMPARE[node.op], operand(left), operand(right)
+        if left.value is not None and right.value is not None:
+            return constant(Fraction(int(compare(left.value, right.value))), TRUTH)
+        return Part(
             TRUTH, Fraction(1), 0, 1, lambda columns: compare(a(columns), b(columns)), fresh=True
         )
 
-    def _aligned(self, node: Node, left: _Part, right: _Part) -> tuple[_Part, _Part]:
+    def _aligned(self, node: Node, left: Part, right: Part) -> tuple[Part, Part]:
         """Both over one positive scale, the greatest that keeps them whole numbers."""
-        left, right = _alike(node, left, right)
-        one, other = _reach(left), _reach(right)
+        left, right = alike(node, left, right)
+        one, other = reach(left), reach(right)
         scale = Fraction(
             math.gcd(one.numerator * other.denominator, other.numerator * one.denominator),
             one.denominator * other.denominator,
         ) or Fraction(1)
-        left, right = _over(left, scale), _over(right, scale)
+        left, right = over(left, scale), over(right, scale)
         self.largest = max(self.largest, *map(abs, (left.low, left.high, right.low, right.high)))
         return left, right
-
-
-def _constant(value: Fraction, unit: Unit) -> _Part:
-    return _Part(unit, Fraction(1), 0, 0, value=value)
-
-
-def _times(left: _Part, right: _Part) -> _Part:
-    unit, scale = left.unit * right.unit, left.scale * right.scale
-    if left.value is not None and right.value is not None:
-        return _constant(left.value * right.value, unit)
-    for many, one in ((left, right), (right, left)):
-        if one.value is not None:
-            if one.value == 0:
-                return _constant(Fraction(0), unit)
-            ends = many.low, many.high
-            return _Part(unit, many.scale * one.value, *ends, many.run, many.fresh)
-    corners = [x * y for x in (left.low, left.high) for y in (right.low, right.high)]
-    joined = _joined(np.multiply, left, right, (min(corners), max(corners)))
-    return _Part(unit, scale, joined.low, joined.high, joined.run, fresh=True)
-
-
-def _alike(node: Node, left: _Part, right: _Part) -> tuple[_Part, _Part]:
-    # A bare 0 is a zero of any unit, as in max(x, 0).
-    if left.value == 0 and left.unit == NUMBER:
-        left = _constant(Fraction(0), right.unit)
-    if right.value == 0 and right.unit == NUMBER:
-        right = _constant(Fraction(0), left.unit)
-    if left.unit != right.unit:
-        raise _fault(node, f"{left.unit} and {right.unit} do not go together; give both one unit")
-    return left, right
-
-
-def _value(part: _Part) -> Fraction:
-    assert part.value is not None
-    return part.value
-
-
-def _reach(part: _Part) -> Fraction:
-    return abs(part.scale if part.value is None else part.value)
-
-
-def _over(part: _Part, scale: Fraction) -> _Part:
-    if part.value is not None:
-        whole = int(part.value / scale)
-        return _Part(part.unit, scale, whole, whole, value=part.value)
-    times, run = int(part.scale / scale), part.run
-    if times == 1:
-        return part
-    ends = sorted((part.low * times, part.high * times))
-    assert run is not None
-    return _Part(part.unit, scale, ends[0], ends[1], multiplied(run, times, part.fresh), True)
-
-
-def _operand(part: _Part) -> Callable[[Columns], Any]:
-    whole = part.low
-    return part.run if part.run is not None else lambda _: whole
-
-
-def _joined(ufunc: Any, left: _Part, right: _Part, ends: tuple[int, int]) -> _Part:
-    run = joined(ufunc, _operand(left), _operand(right), left.fresh, right.fresh)
-    return _Part(left.unit, left.scale, *ends, run, fresh=True)
-
-
-def _meet(left: _Part, right: _Part) -> bool:
-    return left.low <= right.high and right.low <= left.high
-
-
-def _fault(node: Node, message: str) -> FormulaInvalid:
-    return FormulaInvalid(message, node.at.line, node.at.column)

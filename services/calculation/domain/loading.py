@@ -20,28 +20,31 @@ from services.calculation.domain.compiling import (
 from services.calculation.domain.evaluate import share_denominator
 from services.calculation.domain.factor_parts import read_factor
 from services.calculation.domain.factors import Series
-from services.calculation.domain.formula import INT64_MAX, Quantity
-from services.calculation.domain.methodology import Document, Methodology, Version, full_scene
+from services.calculation.domain.formula import INT64_MAX
+from services.calculation.domain.methodology import Document, Methodology, Version
 from services.calculation.domain.parts import (
-    read_cap,
-    read_grade,
+    KEBAB,
     read_history,
-    read_label,
     read_measure,
     read_name,
 )
 from services.calculation.domain.reading import Section
-from services.calculation.domain.rule import STATUSES, Cap, Factor, History, Label, Measure
-from services.calculation.domain.tables import DATE, REGION
+from services.calculation.domain.rule import STATUSES, Factor, History, Label
+from services.calculation.domain.rule_lists import (
+    read_caps,
+    read_grades,
+    read_labels,
+    read_scenes,
+)
 
 _ASSET = re.compile(r"reduction|emission|point:[a-z][a-z0-9-]{0,62}")
-_KEBAB = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_CONDITIONS_MAX = 16
 
 
 def read_methodology(root: Section, registry: Mapping[str, Series]) -> Methodology:
     """The methodology of a file, which may quote series of `registry`; raises FileInvalid."""
     name = root.text("id")
-    if not _KEBAB.fullmatch(name):
+    if not KEBAB.fullmatch(name):
         raise root.fault("id must be lower-case letters, digits and hyphens", "id")
     document = root.section("document")
     head = Methodology(
@@ -89,7 +92,7 @@ def _version_rules(
     registry: Mapping[str, Series],
 ) -> list[tuple[Section, Version]]:
     identity = row.text("id")
-    if not _KEBAB.fullmatch(identity):
+    if not KEBAB.fullmatch(identity):
         raise row.fault("id must be lower-case letters, digits and hyphens", "id")
     # A reduction that is rounded up, or an emission that is rounded down, flatters.
     allowed = "ceiling" if asset == "emission" else "floor"
@@ -115,16 +118,18 @@ def _rule(
     row: Section, methodology: str, common: dict[str, Any], registry: Mapping[str, Series]
 ) -> Version:
     measures = [read_measure(part) for part in row.sections("measure", at_least=1)]
-    labels = [read_label(part) for part in row.sections("label")]
+    labels = read_labels(row)
     factors = [
         read_factor(part, read_name(part, "key"), labels, registry)
         for part in row.sections("factor", at_least=1)
     ]
     histories = [read_history(part, methodology, measures) for part in row.sections("history")]
-    caps = _caps(row, methodology, measures)
-    grades = dict(read_grade(part) for part in row.sections("grade"))
+    caps = read_caps(row, methodology, measures)
+    grades = read_grades(row)
     quantities = quantities_of(row, measures, factors, histories, {cap.of for cap in caps})
-    _check_names(row, labels, quantities)
+    for part, label in zip(row.sections("label"), labels, strict=True):
+        if label.name in quantities:
+            raise part.fault(f"{label.name} is declared twice; rename one", "name")
     trees = read_formula(row, quantities, factors, common["asset"])
     credits_low = row.choice("credit", ("value", "low"), "value") == "low"
     graded = any(grade.share != 1 for grade in grades.values())
@@ -135,12 +140,14 @@ def _rule(
     if max(abs(result.low), abs(result.high)) > INT64_MAX:
         raise row.fault("a result can pass 2**63; narrow the measures' ranges", "formula")
     conditions = [read_condition(part, quantities) for part in row.sections("condition")]
+    if len(conditions) > _CONDITIONS_MAX:
+        raise row.fault(f"there are {len(conditions)} conditions; at most {_CONDITIONS_MAX} may be")
     used = trees.names.union(*(condition.formula.names for condition in conditions))
     _check_used(row, used, factors, labels, histories)
     version = Version(
         **common,
         digest="",
-        scenes=frozenset(map(full_scene, row.texts("scenes"))),
+        scenes=read_scenes(row),
         credits_low=credits_low,
         measures=tuple(measures), labels=tuple(labels), factors=tuple(factors),
         histories=tuple(histories), conditions=tuple(conditions), caps=tuple(caps), grades=grades,
@@ -156,27 +163,6 @@ def _rule(
     for part, case in zip(row.sections("case"), version.cases, strict=True):
         run_case(part, version, case)
     return version
-
-
-def _caps(row: Section, methodology: str, measures: Sequence[Measure]) -> list[Cap]:
-    """At most one cap for each window, the shortest window first."""
-    caps: dict[str, Cap] = {}
-    for part in row.sections("cap"):
-        cap = read_cap(part, methodology, measures)
-        if cap.window in caps:
-            raise part.fault(f"there is a cap a {cap.window} already; join the two", "window")
-        if any(cap.key == other.key for other in caps.values()):
-            raise part.fault("another cap of this rule has this id; rename one", "id")
-        caps[cap.window] = cap
-    return [caps[window] for window in ("act", "day", "month") if window in caps]
-
-
-def _check_names(row: Section, labels: Sequence[Label], names: Mapping[str, Quantity]) -> None:
-    seen = set(names) | {REGION, DATE}
-    for part, label in zip(row.sections("label"), labels, strict=True):
-        if label.name in seen:
-            raise part.fault(f"{label.name} is declared twice; rename one", "name")
-        seen.add(label.name)
 
 
 def _check_used(
@@ -229,14 +215,22 @@ def _check_days(read: Sequence[tuple[Section, Version]]) -> None:
 
 
 def _check_caps(read: Sequence[tuple[Section, Version]]) -> None:
-    kinds: dict[str, tuple[str, str]] = {}
+    kinds: dict[str, tuple[object, ...]] = {}
     for row, version in read:
         for cap in version.caps:
-            kind = (cap.window, cap.of)
+            kind: tuple[object, ...] = (cap.window, cap.of)
             if kinds.setdefault(cap.key, kind) != kind:
                 raise row.fault(
                     f"cap {cap.key} has another window or `of` elsewhere in this file; "
                     "give them one, or this cap an id of its own"
+                )
+        for history in version.histories:
+            # What acts leave behind is kept under the name, so it must mean one thing.
+            kind = (history.of, version.scenes)
+            if kinds.setdefault(history.key, kind) != kind:
+                raise row.fault(
+                    f"history {history.key} is another cap or history elsewhere in this file; "
+                    "give this one a name of its own"
                 )
 
 

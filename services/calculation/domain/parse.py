@@ -24,8 +24,10 @@ DEPTH_MAX = 24
 COMPARISONS = ("<", "<=", ">", ">=", "==")
 RESERVED = frozenset({"min", "max", "if", "else", "and", "or", "not"})
 
-_TOKEN = re.compile(r"(?P<number>\d[\w.]*)|(?P<name>[A-Za-z_]\w*)|(?P<sign><=|>=|==|[-+*/(),<>])")
-_DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_TOKEN = re.compile(
+    r"(?P<number>\d[\w.]*)|(?P<name>[A-Za-z_]\w*)|(?P<sign><=|>=|==|[-+*/(),<>])", re.ASCII
+)
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", re.ASCII)
 
 
 class FormulaInvalid(Exception):
@@ -118,14 +120,14 @@ def tokens_of(text: str) -> Iterator[Token]:
     """The words of a formula, ended by one of kind "end"; raises FormulaInvalid."""
     place, line, line_start = 0, 1, 0
     while place < len(text):
-        if text[place].isspace():
+        if text[place] in " \t\r\n":
             if text[place] == "\n":
                 line, line_start = line + 1, place + 1
             place += 1
             continue
         column = place - line_start + 1
         found = _TOKEN.match(text, place)
-        if found is None or not found.group().isascii():
+        if found is None:
             raise FormulaInvalid(
                 f"{text[place]!r} is not part of the language; use names, decimal numbers, "
                 "+ - * /, min, max, comparisons and `a if x < y else b`", line, column
@@ -152,9 +154,11 @@ def parse_condition(text: str) -> Comparison:
 class _Parser:
     def __init__(self, text: str) -> None:
         if len(text) > LENGTH_MAX:
+            before = text[:LENGTH_MAX].split("\n")
             raise FormulaInvalid(
-                f"the formula has {len(text)} characters; shorten it to {LENGTH_MAX}", 1, LENGTH_MAX
-            )
+                f"the formula has {len(text)} characters; shorten it to {LENGTH_MAX}",
+                len(before), len(before[-1]) + 1,
+            )  # fmt: skip
         self._tokens = list(tokens_of(text))
         if len(self._tokens) > TOKENS_MAX:
             late = self._tokens[TOKENS_MAX]

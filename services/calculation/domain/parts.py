@@ -21,6 +21,8 @@ from services.calculation.domain.rule import (
 )
 from services.calculation.domain.units import MEASURE_UNITS
 
+KEBAB = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ROW_KEYS = frozenset({"value", "low", "high", "source", "page", "status", "region", "from_date"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MEASURE_MAX = 2**53  # what JSON carries exactly
 _CAP_MAX = 2**40
@@ -46,6 +48,8 @@ def read_measure(row: Section) -> Measure:
 def read_label(row: Section) -> Label:
     """A word out of a closed list."""
     name = read_name(row, "name")
+    if name in _ROW_KEYS:
+        raise row.fault(f"{name} has a meaning in rows of a table; choose another name", "name")
     values = row.texts("values")
     if not 1 <= len(values) <= _LABEL_VALUES_MAX or len(set(values)) != len(values):
         raise row.fault(f"values must be 1 to {_LABEL_VALUES_MAX} words, each once", "values")
@@ -65,7 +69,7 @@ def read_history(row: Section, methodology: str, measures: Sequence[Measure]) ->
     days = row.whole("days", 1, _HISTORY_DAYS_MAX)
     history = History(
         key=f"{methodology}/{name}", name=name, of=measure.name, days=days,
-        days_least=row.whole("days_least", 1, days), max=measure.max,
+        days_least=row.whole("days_least", 1, days), min=measure.min, max=measure.max,
         source=row.text("source"), status=row.choice("status", STATUSES),
         label_zh=row.text("label_zh"), label_en=row.text("label_en"),
     )  # fmt: skip
@@ -81,6 +85,8 @@ def read_history(row: Section, methodology: str, measures: Sequence[Measure]) ->
 def read_cap(row: Section, methodology: str, measures: Sequence[Measure]) -> Cap:
     """The most that may be used in a window."""
     identity = row.text("id")
+    if not KEBAB.fullmatch(identity):
+        raise row.fault("id must be lower-case letters, digits and hyphens", "id")
     names = [measure.name for measure in measures if measure.min >= 0]
     cap = Cap(
         key=f"{methodology}/{identity}",

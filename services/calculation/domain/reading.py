@@ -11,10 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_WHOLE_MAX = 2**53
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
-_ARRAY = re.compile(r"\s*\[\[\s*([A-Za-z0-9_.\-]+)\s*\]\]")
-_TABLE = re.compile(r"\s*\[\s*([A-Za-z0-9_.\-]+)\s*\]")
-_KEY = re.compile(r"(\s*)([A-Za-z0-9_\-]+)\s*=\s*(\"\"\"|'''|\"|')?")
+_ARRAY = re.compile(r"\s*\[\[([A-Za-z0-9_.\-\s]+)\]\]")
+_TABLE = re.compile(r"\s*\[([A-Za-z0-9_.\-\s]+)\]")
+_KEY = re.compile(r"(\s*)\"?([A-Za-z0-9_\-]+)\"?\s*=\s*(\"\"\"|'''|\"|')?")
 _WHERE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 Path = tuple[str | int, ...]
@@ -105,8 +106,10 @@ class Section:
         """A table of whole numbers by name."""
         values = self._value(key, dict, "a table such as { count = 1 }", default)
         for name, value in values.items():
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise self.fault(f"{key}.{name} must be a whole number in base units", key)
+            if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _WHOLE_MAX:
+                raise self.fault(
+                    f"{key}.{name} must be a whole number in base units, at most 2**53", key
+                )
         return dict(values)
 
     def section(self, key: str) -> Section:
@@ -159,7 +162,7 @@ def read_toml(text: str) -> Section:
     """The root of a TOML file; raises FileInvalid."""
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         where = _WHERE.search(str(error))
         line, column = (int(where[1]), int(where[2])) if where else (text.count("\n") + 1, 1)
         raise FileInvalid(f"this is not TOML: {error}", line, column) from error
@@ -174,9 +177,9 @@ def _places(text: str) -> dict[Path, tuple[int, int]]:
     places: dict[Path, tuple[int, int]] = {}
     counts: dict[Path, int] = {}
     here: Path = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if found := _ARRAY.match(line):
-            parts = tuple(found[1].split("."))
+            parts = _names(found[1])
             above = _within(parts[:-1], counts)
             listed = (*above, parts[-1])
             counts[listed] = counts.get(listed, -1) + 1
@@ -184,12 +187,19 @@ def _places(text: str) -> dict[Path, tuple[int, int]]:
             places.setdefault(listed, (number, 1))
             places[here] = (number, 1)
         elif found := _TABLE.match(line):
-            here = _within(tuple(found[1].split(".")), counts)
+            here = _within(_names(found[1]), counts)
             places[here] = (number, 1)
         elif found := _KEY.match(line):
-            after = (number + 1, 1) if (found[3] or "") in {'"""', "'''"} else None
-            places.setdefault((*here, found[2]), after or (number, found.end() + 1))
+            # A text in three quotes begins on the next line where nothing follows them.
+            long = (found[3] or "") in {'"""', "'''"} and not line[found.end() :].strip()
+            places.setdefault(
+                (*here, found[2]), (number + 1, 1) if long else (number, found.end() + 1)
+            )
     return places
+
+
+def _names(header: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in header.split("."))
 
 
 def _within(parts: tuple[str, ...], counts: Mapping[Path, int]) -> Path:

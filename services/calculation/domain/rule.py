@@ -70,7 +70,8 @@ class Factor:
 class History:
     """The mean of `of` over the `days` civil days before, of at least `days_least` on record.
 
-    `key` is "{methodology}/{name}"; `max` is the measure's, and the most that a day counts.
+    `key` is "{methodology}/{name}"; an act counts whose `of` lies in the measure's `min` to `max`,
+    and a day counts at most `max`.
     """
 
     key: str
@@ -78,6 +79,7 @@ class History:
     of: str
     days: int
     days_least: int
+    min: int
     max: int
     source: str
     status: str

@@ -24,7 +24,7 @@ from services.calculation.usecases.assess_events import (
     take_back,
     used_in,
 )
-from services.calculation.usecases.restate import restate_unit
+from services.calculation.usecases.restate import restate_piece
 from shared.feed.cursors import move_cursors
 from shared.storage.bulk import unpack
 from shared.storage.engine import Database
@@ -135,18 +135,17 @@ class ActivityApplier:
         move_cursors(connection, FEED, steps)
 
     def _restate(self, connection: sa.Connection) -> bool:
-        restatements = Restatements(connection)
-        unit = restatements.next_unit(sorted(self._cursors))
-        if unit is None:
-            return False
-        # The cursor stays, and holds off a worker that thinks it has the shard by now.
-        position = self._cursors[unit.shard]
-        move_cursors(connection, FEED, {unit.shard: (position, position)})
-        restate_unit(
-            unit, self._rules(), book=Book(connection), classes=self._classes,
-            restatements=restatements,
+        shards = sorted(self._cursors)
+        found = restate_piece(
+            shards, self._rules(), book=Book(connection), classes=self._classes,
+            restatements=Restatements(connection),
         )  # fmt: skip
-        return True
+        if found:
+            # Cursors stay, and hold off a worker that thinks it has one of the shards by now.
+            move_cursors(
+                connection, FEED, {s: (self._cursors[s], self._cursors[s]) for s in shards}
+            )
+        return found
 
     def _rules(self) -> Rulebook:
         return Rulebook(self._shelf.programme, self._scenes)

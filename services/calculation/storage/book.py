@@ -181,14 +181,15 @@ class Book:
                 parts.append(part.take(kept))
         return newest_of_each(joined(parts))
 
-    def count_acts(self, shards: Sequence[int], days: tuple[int, int]) -> int:
-        """About how many assessments those shards have on those days; never too few."""
-        query = sa.select(sa.func.coalesce(sa.func.sum(assessment_run.c["count"]), 0)).where(
-            assessment_run.c.shard.in_(shards),
-            assessment_run.c.day_last >= days[0],
-            assessment_run.c.day_first <= days[1],
+    def count_acts(self, shards: Sequence[int], days: tuple[int, int]) -> dict[int, int]:
+        """About how many assessments shards have on those days, never too few; none are absent."""
+        runs = assessment_run.c
+        query = sa.select(runs.shard, sa.func.sum(runs["count"])).where(
+            runs.shard.in_(shards), runs.day_last >= days[0], runs.day_first <= days[1]
         )
-        return int(self._connection.execute(query).scalar_one())
+        return {
+            shard: int(acts) for shard, acts in self._connection.execute(query.group_by(runs.shard))
+        }
 
     def read_activity(self, shard: int, activity_position: int) -> Found | None:
         """The newest assessment of the activity at that position of its feed."""

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from services.calculation.usecases.assess_events import month_of
-from services.calculation.usecases.publish_library import RestatementOrder
+from services.calculation.usecases.publish_library import RestatementOrder, request_reused
 from services.calculation.usecases.restate import Changes, Unit
 from shared.ids import SHARDS
 from shared.storage.bulk import pack, unpack
@@ -26,17 +26,25 @@ insert into restatement (create_time, first_month, last_month, requester, reason
 values (now(), :first_month, :last_month, :requester, :zh, :en, :request_id)
 on conflict (request_id) do nothing returning restatement
 """
-_NEXT = """
+_WAITING = """
 select s.restatement, s.shard, s.month, s.slice, s.slices, r.last_month
 from restatement_shard s join restatement r using (restatement)
 where s.shard = any(:shards) and s.month <= r.last_month
-order by s.restatement, s.shard limit 1 for update of s skip locked
+order by s.restatement, s.month, s.shard for update of s skip locked
 """
 _ADVANCE = """
-update restatement_shard set month = :month, slice = :slice, slices = :slices, acts = acts + :acts,
-    changed = changed + :changed, gained = gained + :gained, lost = lost + :lost,
-    update_time = now()
+update restatement_shard set month = :month, slice = :slice, slices = :slices, update_time = now()
 where restatement = :restatement and shard = :shard
+"""
+_NOTE = """
+update restatement_shard set acts = acts + :acts, changed = changed + :changed,
+    gained = gained + :gained, lost = lost + :lost
+where restatement = :restatement and shard = :shard
+"""
+_KEEP = """
+insert into restated_month (restatement, shard, month, account_first, account_last, asset,
+    account_id, acts, delta)
+values (:restatement, :shard, :month, :first, :last, :asset, :account_id, :acts, :delta)
 """
 _PROGRESS = """
 select r.restatement, r.create_time, r.first_month, r.last_month, r.requester, r.reason_zh,
@@ -104,7 +112,10 @@ class Restatements:
         self._connection = connection
 
     def begin(self, order: RestatementOrder) -> int:
-        """The restatement of that request: a new one, or the one that it began before."""
+        """The restatement of that request: a new one, or the one that it began before.
+
+        RequestIdReused when that one was asked for by others, for another reason or month.
+        """
         first = order.first_month
         if first is None:
             day = self._one("select min(day_first) from assessment_run")
@@ -119,10 +130,7 @@ class Restatements:
         }
         number = self._one(_BEGIN, **told)
         if number is None:
-            known = "select restatement from restatement where request_id = :request_id"
-            number = self._one(known, request_id=order.request_id)
-            assert number is not None
-            return number
+            return self._same(order, told["first_month"])
         self._connection.execute(
             sa.text(
                 "insert into restatement_shard"
@@ -133,44 +141,80 @@ class Restatements:
         )
         return number
 
-    def next_unit(self, shards: Sequence[int]) -> Unit | None:
-        """What waits in one of these shards, locked until the transaction ends."""
-        row = self._connection.execute(sa.text(_NEXT), {"shards": list(shards)}).one_or_none()
-        return None if row is None else Unit(*row)
+    def _same(self, order: RestatementOrder, first_month: object) -> int:
+        number = self.begun_by(order.request_id)
+        assert number is not None
+        (known,) = self.page(1, only=number)
+        reason = known.reason_zh, known.reason_en
+        # Where no month was asked for, what is on record decides, and that may begin earlier now.
+        if (known.requester, *reason) != (order.requester, order.reason.zh, order.reason.en) or (
+            order.first_month is not None and known.first_month != first_month
+        ):
+            raise request_reused("RestateActivities")
+        return number
 
-    def advance(self, unit: Unit, onward: Unit, acts: int, changes: Changes) -> None:
-        """The shard goes on at `onward`; what changed is kept for whom it changed."""
-        for asset, accounts, counts, deltas in changes.by_asset():
-            for start in range(0, len(accounts), ACCOUNTS_A_ROW):
-                some = slice(start, start + ACCOUNTS_A_ROW)
-                self._keep(unit, asset, accounts[some], counts[some], deltas[some])
+    def begun_by(self, request_id: UUID) -> int | None:
+        """The restatement that a request began."""
+        query = "select restatement from restatement where request_id = :request_id"
+        return self._one(query, request_id=request_id)
+
+    def waiting(self, shards: Sequence[int]) -> list[Unit]:
+        """What is next in these shards, of one restatement and month; locked until the end.
+
+        One restatement after the other, and months in order.
+        """
+        rows = self._connection.execute(sa.text(_WAITING), {"shards": list(shards)})
+        units = [Unit(*row) for row in rows]
+        first = units[:1]
+        return [
+            unit
+            for unit in units
+            if (unit.restatement, unit.month) == (first[0].restatement, first[0].month)
+        ]
+
+    def advance(self, units: Sequence[Unit], onward: Sequence[Unit]) -> None:
+        """Each shard goes on at `onward`."""
         self._connection.execute(
             sa.text(_ADVANCE),
-            {
-                "restatement": unit.restatement,
-                "shard": unit.shard,
-                "month": onward.month,
-                "slice": onward.slice,
-                "slices": onward.slices,
-                "acts": acts,
-                "changed": changes.count,
-                "gained": changes.gained,
-                "lost": changes.lost,
-            },
-        )
-
-    def _keep(self, unit: Unit, asset: str, accounts: Ints, counts: Ints, deltas: Ints) -> None:
-        size = np.array([len(accounts)])
-        self._connection.execute(
-            sa.text(
-                "insert into restated_month values (:restatement, :shard, :month, :first, :last,"
-                " :asset, :account_id, :acts, :delta)"
-            ),
-            {"restatement": unit.restatement, "shard": unit.shard, "month": unit.month,
-             "first": int(accounts[0]), "last": int(accounts[-1]), "asset": asset,
-             "account_id": pack(accounts, 8, size)[0], "acts": pack(counts, 4, size)[0],
-             "delta": pack(deltas, 8, size)[0]},
+            [
+                {
+                    "restatement": unit.restatement, "shard": unit.shard, "month": to.month,
+                    "slice": to.slice, "slices": to.slices,
+                }
+                for unit, to in zip(units, onward, strict=True)
+            ],
         )  # fmt: skip
+
+    def note(self, unit: Unit, acts: int, changes: Changes) -> None:
+        """Adds up what a piece went over, and keeps what changed for whom it changed."""
+        rows = [
+            self._row(
+                unit, shard, asset, *(column[start : start + ACCOUNTS_A_ROW] for column in of)
+            )
+            for shard, asset, *of in changes.parts()
+            for start in range(0, len(of[0]), ACCOUNTS_A_ROW)
+        ]
+        if rows:
+            self._connection.execute(sa.text(_KEEP), rows)
+        self._connection.execute(
+            sa.text(_NOTE),
+            {
+                "restatement": unit.restatement, "shard": unit.shard, "acts": acts,
+                "changed": changes.count, "gained": changes.gained, "lost": changes.lost,
+            },
+        )  # fmt: skip
+
+    @staticmethod
+    def _row(
+        unit: Unit, shard: int, asset: str, accounts: Ints, acts: Ints, delta: Ints
+    ) -> dict[str, object]:
+        size = np.array([len(accounts)])
+        return {
+            "restatement": unit.restatement, "shard": shard, "month": unit.month,
+            "first": int(accounts[0]), "last": int(accounts[-1]), "asset": asset,
+            "account_id": pack(accounts, 8, size)[0], "acts": pack(acts, 4, size)[0],
+            "delta": pack(delta, 8, size)[0],
+        }  # fmt: skip
 
     def page(self, size: int, before: int | None = None, only: int | None = None) -> list[Progress]:
         """Restatements, the newest first, of numbers below `before`; or one alone."""

@@ -20,9 +20,11 @@ from services.calculation.domain.faults import LibraryFault, LibraryInvalid
 from services.calculation.domain.library import load_library
 from services.calculation.domain.methodology import Library, Programme
 
+# Editions are numbered in the order in which they were published; times are only when their
+# transactions began, which may have waited for one another.
 _TEXTS = """
-select distinct on (path) path, content from library_draft
-where state = 3 order by path, publish_time desc, draft desc
+select distinct on (d.path) d.path, d.content
+from library_draft d join library_edition e using (draft) order by d.path, e.edition desc
 """
 _ADD_EDITION = """
 insert into library_edition (publish_time, draft, restatement, publisher, selection)
@@ -66,7 +68,10 @@ class Shelf:
 
     def load(self, changed: Mapping[str, str]) -> Library:
         """The library with other texts in it; LibraryInvalid when it may not serve."""
-        library = load_library({**self.files, **changed}, self._registry)
+        return self._loaded({**self.files, **changed})
+
+    def _loaded(self, files: Mapping[str, str]) -> Library:
+        library = load_library(files, self._registry)
         if self._programme not in library.programmes:
             raise ProgrammeMissing(self._programme, sorted(library.programmes))
         load_calculators(self._calculators, library)
@@ -86,10 +91,12 @@ class Shelf:
         if newest is None or newest == self.edition:
             return False
         texts = {row.path: row.content for row in connection.execute(sa.text(_TEXTS))}
-        if {**self._shipped, **texts} != self.files:
-            self.files = {**self._shipped, **texts}
-            self.library = self.load({})
-            self.calculators = load_calculators(self._calculators, self.library)
+        files = {**self._shipped, **texts}
+        if files != self.files:
+            # Taken only when all of it loads: one that does not is met again at the next look.
+            library = self._loaded(files)
+            calculators = load_calculators(self._calculators, library)
+            self.files, self.library, self.calculators = files, library, calculators
         self.edition = newest
         return True
 
@@ -110,6 +117,12 @@ class Editions:
             sa.text("select selection from library_edition order by edition desc limit 1")
         ).scalar()
         return None if rows is None else [Line(**row) for row in rows]
+
+    def restatement_of(self, draft: int) -> int | None:
+        """The restatement that publishing a draft began."""
+        query = "select restatement from library_edition where draft = :draft"
+        found = self._connection.execute(sa.text(query), {"draft": draft}).scalar()
+        return None if found is None else int(found)
 
     def add(
         self, programme: Programme, publisher: str, *, draft: int | None, restatement: int | None

@@ -26,7 +26,7 @@ class Book(Protocol):
     def read_days(
         self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
     ) -> Assessed: ...
-    def count_acts(self, shards: Sequence[int], days: Days) -> int: ...
+    def count_acts(self, shards: Sequence[int], days: Days) -> Mapping[int, int]: ...
     def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
@@ -41,8 +41,8 @@ def pieces_of(
     for month in range(first_month, last_month + 1):
         together: list[int] = []
         weight = 0
-        for shard in range(SHARDS):
-            acts = book.count_acts([shard], days_of_month(month))
+        counts = book.count_acts(range(SHARDS), days_of_month(month))
+        for shard, acts in sorted(counts.items()):
             slices = -(-acts // slice_acts)
             if slices > 1:
                 pieces += [([shard], month, number, slices) for number in range(slices)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import NAMESPACE_URL, uuid5
+from uuid import uuid4
 
 from services.calculation.domain.editions import in_force, past_changes, selection_of
 from services.calculation.domain.library import changed_versions
@@ -47,13 +47,11 @@ def open_library(
         if not reason:
             raise LibraryRefused(
                 "\n".join(past) + "\nthis library changes what credited in the past; put it back, "
-                "begin the change today or later, or give the reason that customers will read in "
+                "begin the change after today, or give the reason that customers will read in "
                 "CARBONACCOUNT_CALCULATION_RESTATE_REASON_ZH and _EN: then it is restated"
             )
-        order = RestatementOrder(
-            month_of(first or 0), month_of(today), SHIPPED, reason,
-            uuid5(NAMESPACE_URL, "\n".join((reason.zh, reason.en, *past))),
-        )  # fmt: skip
+        # Of several workers that start at once the first does this, and the others see no change.
+        order = RestatementOrder(month_of(first or 0), month_of(today), SHIPPED, reason, uuid4())
         restatement = restatements.begin(order)
     if before != after:
         editions.add(programme, SHIPPED, draft=None, restatement=restatement)

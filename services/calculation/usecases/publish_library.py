@@ -6,18 +6,30 @@ transaction; versions that were in force never change at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from services.calculation.domain.drafts import Draft, DraftState
-from services.calculation.domain.editions import Line, in_force, past_changes, selection_of
+from services.calculation.domain.editions import (
+    Line,
+    facts_changed,
+    in_force,
+    past_changes,
+    selection_of,
+)
 from services.calculation.domain.faults import LibraryFault, LibraryInvalid
-from services.calculation.domain.library import changed_versions
 from services.calculation.domain.methodology import Library, Programme
 from services.calculation.usecases.assess_events import month_of
-from shared.refusal import CallerNotAllowed, FieldInvalid, ResourceNotFound, StateConflict
+from shared.refusal import (
+    CallerNotAllowed,
+    FieldInvalid,
+    RequestIdReused,
+    ResourceNotFound,
+    StateConflict,
+)
 
 
 class Drafts(Protocol):
@@ -25,6 +37,8 @@ class Drafts(Protocol):
 
     def add(self, path: str, content: str, drafter: str, request_id: UUID) -> Draft: ...
     def find(self, draft: int) -> Draft | None: ...
+    def made_by(self, request_id: UUID) -> Draft | None: ...
+    def published_since(self, path: str, moment: datetime) -> int | None: ...
     def review(self, draft: int, reviewer: str, note: str) -> Draft: ...
     def publish(self, draft: int, publisher: str) -> Draft: ...
 
@@ -34,6 +48,8 @@ class Shelf(Protocol):
 
     @property
     def files(self) -> Mapping[str, str]: ...
+    @property
+    def library(self) -> Library: ...
     def load(self, changed: Mapping[str, str]) -> Library: ...
     def programme_of(self, library: Library) -> Programme: ...
 
@@ -43,6 +59,7 @@ class Editions(Protocol):
 
     def lock(self) -> None: ...
     def newest_selection(self) -> list[Line] | None: ...
+    def restatement_of(self, draft: int) -> int | None: ...
     def add(
         self, programme: Programme, publisher: str, *, draft: int | None, restatement: int | None
     ) -> int: ...
@@ -54,6 +71,7 @@ class Restatements(Protocol):
     """Where restatements are begun; see `storage.restatements.Restatements`."""
 
     def begin(self, order: RestatementOrder) -> int: ...
+    def begun_by(self, request_id: UUID) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,12 @@ class Reason:
     en: str
 
     def __bool__(self) -> bool:
-        return bool(self.zh.strip() and self.en.strip())
+        return not self.missing
+
+    @property
+    def missing(self) -> str:
+        """The field that says nothing; "" where both say why."""
+        return ("" if self.en.strip() else "reason_en") if self.zh.strip() else "reason_zh"
 
 
 @dataclass(frozen=True)
@@ -97,13 +120,16 @@ def judge_files(
     """
     library = shelf.load(changed)
     programme = shelf.programme_of(library)
-    file = min(changed, default="")
-    changes = changed_versions(library, editions.sealed())
-    faults = tuple(LibraryFault(file, 1, 1, said) for said in changes)
+    faults = tuple(facts_changed(library, _facts(shelf, editions, today), changed))
     before = editions.newest_selection()
     after = selection_of(programme)
     past, first = past_changes(after if before is None else before, after, today)
     return Judged(library, faults, tuple(past), first)
+
+
+def _facts(shelf: Shelf, editions: Editions, today: int) -> Iterable[tuple[str, str]]:
+    """Versions that were in force; some came into force since anything was last sealed."""
+    return {*editions.sealed(), *in_force(shelf.library, today).items()}
 
 
 def draft_text(
@@ -117,21 +143,29 @@ def draft_text(
     shelf: Shelf,
     editions: Editions,
 ) -> Draft:
-    """Keeps a text that loads; FieldInvalid says file, line and how to mend one that does not."""
-    try:
-        judged = judge_files({path: content}, today, shelf=shelf, editions=editions)
-    except LibraryInvalid as error:
-        raise FieldInvalid("content", str(error)) from error
-    if judged.faults:
-        raise FieldInvalid("content", str(judged.faults[0]))
-    return drafts.add(path, content, drafter, request_id)
+    """Keeps a text that loads; FieldInvalid says file, line and how to mend one that does not.
+
+    The same request is answered with its draft, wherever that is in its life by now.
+    """
+    draft = drafts.made_by(request_id)
+    if draft is None:
+        try:
+            judged = judge_files({path: content}, today, shelf=shelf, editions=editions)
+        except LibraryInvalid as error:
+            raise FieldInvalid("file.content", str(error)) from error
+        if judged.faults:
+            raise FieldInvalid("file.content", str(judged.faults[0]))
+        draft = drafts.add(path, content, drafter, request_id)
+    if (draft.path, draft.content, draft.drafter) != (path, content, drafter):
+        raise request_reused("DraftLibraryFile")
+    return draft
 
 
 def review_draft(number: int, note: str, *, reviewer: str, drafts: Drafts) -> Draft:
     """Notes a review by somebody who did not draft it; a second review changes nothing."""
     draft = _found(number, drafts)
     if reviewer == draft.drafter:
-        raise _same_person(reviewer, "review", "ReviewDraft")
+        raise _same_person(reviewer, "review", "ReviewLibraryDraft")
     return drafts.review(number, reviewer, note) if draft.state == DraftState.DRAFT else draft
 
 
@@ -142,6 +176,7 @@ def publish_draft(
     publisher: str,
     request_id: UUID,
     today: int,
+    refresh: Callable[[], object],
     drafts: Drafts,
     shelf: Shelf,
     editions: Editions,
@@ -149,27 +184,21 @@ def publish_draft(
 ) -> tuple[Draft, int | None]:
     """Puts a reviewed text in force; the draft, and the restatement that it began, if any.
 
-    A text that changes what credited on a day before `today` needs a reason. StateConflict for
-    a draft that nobody reviewed; CallerNotAllowed for its drafter. A second call changes nothing.
+    A text that changes what credited on a day up to `today` needs a reason. StateConflict for
+    a draft that nobody reviewed, or that does not fit what was published since; CallerNotAllowed
+    for its drafter. A second call changes nothing. `refresh` brings the shelf up to date.
     """
     draft = _found(number, drafts)
     if publisher == draft.drafter:
-        raise _same_person(publisher, "publish", "PublishDraft")
+        raise _same_person(publisher, "publish", "PublishLibraryDraft")
     if draft.state == DraftState.PUBLISHED:
-        return draft, None
+        return draft, editions.restatement_of(number)
     if draft.state != DraftState.REVIEWED:
-        raise StateConflict(
-            f"drafts/{number} is not reviewed; let somebody other than {draft.drafter} review it",
-            metadata={"state": "DRAFT"},
-        )
+        who = f"let somebody other than {draft.drafter} review it"
+        raise _conflict(draft, f"drafts/{number} is not reviewed; {who}")
     editions.lock()
-    changed = {draft.path: draft.content}
-    try:
-        judged = judge_files(changed, today, shelf=shelf, editions=editions)
-    except LibraryInvalid as error:
-        raise StateConflict(f"the library has moved on: {error}") from error
-    if judged.faults:
-        raise StateConflict(str(judged.faults[0]))
+    refresh()  # what others published is judged together with this, though nobody looked yet
+    judged = _judge_again(draft, today, drafts=drafts, shelf=shelf, editions=editions)
     restatement = None
     if judged.past:
         order = RestatementOrder(
@@ -184,20 +213,41 @@ def publish_draft(
     return published, restatement
 
 
+def _judge_again(
+    draft: Draft, today: int, *, drafts: Drafts, shelf: Shelf, editions: Editions
+) -> Judged:
+    newer = drafts.published_since(draft.path, draft.draft_time)
+    if newer is not None:
+        raise _conflict(
+            draft,
+            f"drafts/{newer} was published as {draft.path} after drafts/{draft.draft} was drafted, "
+            "which would undo it; draft your change again on top of that text",
+        )
+    try:
+        judged = judge_files({draft.path: draft.content}, today, shelf=shelf, editions=editions)
+    except LibraryInvalid as error:
+        raise _conflict(draft, f"the library has moved on: {error}") from error
+    if judged.faults:
+        raise _conflict(draft, str(judged.faults[0]))
+    return judged
+
+
 def _begin(order: RestatementOrder, past: tuple[str, ...], restatements: Restatements) -> int:
     if not order.reason:
         raise FieldInvalid(
-            "reason_zh",
-            f"this changes the past: {past[0]}; give reason_zh and reason_en, which customers "
+            order.reason.missing,
+            f"this changes the past: {past[0]}; give {order.reason.missing}, which customers "
             "will read, and what is recorded will be restated",
         )
+    if restatements.begun_by(order.request_id) is not None:
+        raise request_reused("PublishLibraryDraft")
     return restatements.begin(order)
 
 
 def _found(number: int, drafts: Drafts) -> Draft:
     draft = drafts.find(number)
     if draft is None:
-        raise ResourceNotFound(f"drafts/{number}", "ListDrafts lists what there is")
+        raise ResourceNotFound(f"drafts/{number}", "ListLibraryDrafts lists what there is")
     return draft
 
 
@@ -205,4 +255,19 @@ def _same_person(who: str, verb: str, method: str) -> CallerNotAllowed:
     return CallerNotAllowed(
         f"{who} drafted this text and may not {verb} it; ask a second person",
         metadata={"caller": who, "method": method},
+    )
+
+
+def _conflict(draft: Draft, message: str) -> StateConflict:
+    state, wanted = DraftState(draft.state).name, "REVIEWED, of the library as it is"
+    told = {"resource": f"drafts/{draft.draft}", "state": state, "wanted": wanted}
+    return StateConflict(message, metadata=told)
+
+
+def request_reused(method: str) -> RequestIdReused:
+    """The refusal of a request_id that was used with other content."""
+    return RequestIdReused(
+        "request_id was used with another method or content; make a new one",
+        field="request_id",
+        metadata={"method": method},
     )

@@ -1,6 +1,6 @@
 """Restating: recorded months are evaluated again under the library of today, piece by piece.
 
-A piece is one month of one shard, or a slice of its accounts where the month is large. What
+A piece is one month of some shards, or of a slice of one's accounts where the month is large. What
 differs is written as superseding assessments; the feed carries the differences to the ledger.
 The worker that assesses a shard restates it too, between runs of new activities.
 """
@@ -19,13 +19,15 @@ from services.calculation.domain.windows import Restated
 from services.calculation.usecases.assess_events import Among, Days, days_of_month, reassess
 
 Ints = NDArray[np.int64]
-SLICE_ACTS = 1_000_000
-"""About so many acts are evaluated in one piece."""
+PIECE_ACTS = 100_000
+"""Shards that have less in a month are gone over together, up to about so many acts."""
+SLICE_ACTS = 500_000
+"""A shard that has more in a month is gone over in slices of its accounts."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of a restatement: the next month and slice of a shard."""
+    """Where a restatement is in one shard: the next month, and slice of its accounts."""
 
     restatement: int
     shard: int
@@ -56,12 +58,14 @@ class Changes:
         """All that accounts lost, as a positive number."""
         return -int(self.delta[self.delta < 0].sum())
 
-    def by_asset(self) -> Iterator[tuple[str, Ints, Ints, Ints]]:
-        """Asset, accounts ascending, acts changed, and delta of each account."""
-        for code, asset in enumerate(self.assets):
-            rows = np.flatnonzero(self.asset == code)
-            if len(rows):
-                yield asset, self.account_id[rows], self.acts[rows], self.delta[rows]
+    def parts(self) -> Iterator[tuple[int, str, Ints, Ints, Ints]]:
+        """Shard, asset, accounts ascending, acts changed, and delta of each account."""
+        shard = self.account_id & 63
+        for number in np.unique(shard).tolist():
+            for code, asset in enumerate(self.assets):
+                rows = np.flatnonzero((shard == number) & (self.asset == code))
+                if len(rows):
+                    yield number, asset, self.account_id[rows], self.acts[rows], self.delta[rows]
 
 
 class Book(Protocol):
@@ -73,44 +77,74 @@ class Book(Protocol):
     def write(self, assessed: Assessed) -> None: ...
     def newest(self, shard: int, activity_position: int) -> Assessed | None: ...
     def supersede(self, restated: Restated, restatement: int | None = None) -> None: ...
-    def count_acts(self, shards: Sequence[int], days: Days) -> int: ...
+    def count_acts(self, shards: Sequence[int], days: Days) -> Mapping[int, int]: ...
     def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 class Restatements(Protocol):
     """Where restatements are kept; see `storage.restatements.Restatements`."""
 
-    def advance(self, unit: Unit, onward: Unit, acts: int, changes: Changes) -> None: ...
+    def waiting(self, shards: Sequence[int]) -> list[Unit]: ...
+    def note(self, unit: Unit, acts: int, changes: Changes) -> None: ...
+    def advance(self, units: Sequence[Unit], onward: Sequence[Unit]) -> None: ...
 
 
-def restate_unit(
-    unit: Unit,
+def restate_piece(
+    shards: Sequence[int],
     rules: Rulebook,
     *,
     book: Book,
     classes: ClassBook,
     restatements: Restatements,
+    piece_acts: int = PIECE_ACTS,
     slice_acts: int = SLICE_ACTS,
-) -> None:
-    """Goes over one piece and moves the shard on to the next; to be one transaction."""
-    days, slices = days_of_month(unit.month), unit.slices
-    if unit.slice == 0:
-        # Decided once a month: accounts must not change their slice while acts go on coming.
-        slices = max(1, -(-book.count_acts([unit.shard], days) // slice_acts))
+) -> bool:
+    """Goes over one piece of what waits of these shards, to be one transaction; whether it did."""
+    waiting = restatements.waiting(shards)
+    if not waiting:
+        return False
+    month = waiting[0].month
+    days = days_of_month(month)
+    acts = book.count_acts([unit.shard for unit in waiting], days)
+    empty = [unit for unit in waiting if not acts.get(unit.shard)]
+    filled = [unit for unit in waiting if acts.get(unit.shard)]
+    if empty:
+        restatements.advance(empty, [replace(unit, month=month + 1) for unit in empty])
+    if not filled:
+        return True
+    units, slices = _piece(filled, acts, piece_acts, slice_acts)
     again = reassess(
-        np.array([unit.shard]), days, rules, book=book, classes=classes,
-        among=slice_of(unit.slice, slices) if slices > 1 else None,
+        np.array([unit.shard for unit in units]), days, rules, book=book, classes=classes,
+        among=slice_of(units[0].slice, slices) if slices > 1 else None,
     )  # fmt: skip
-    book.supersede(again.restated, unit.restatement)
-    last = unit.slice + 1 >= slices
-    restatements.advance(
-        unit,
-        replace(unit, month=unit.month + 1, slice=0, slices=1)
-        if last
-        else replace(unit, slice=unit.slice + 1, slices=slices),
-        len(again.before.acts),
-        changes_of(again.restated, book),
-    )
+    book.supersede(again.restated, units[0].restatement)
+    restatements.note(units[0], len(again.before.acts), changes_of(again.restated, book))
+    restatements.advance(units, [_onward(unit, slices) for unit in units])
+    return True
+
+
+def _piece(
+    waiting: Sequence[Unit], acts: Mapping[int, int], piece_acts: int, slice_acts: int
+) -> tuple[list[Unit], int]:
+    """The units of the next piece, and of how many slices it is one."""
+    first = waiting[0]
+    # Decided once a month: accounts must not change their slice while acts go on coming.
+    slices = first.slices if first.slice else -(-acts[first.shard] // slice_acts)
+    if slices > 1:
+        return [first], slices
+    units, weight = [first], acts[first.shard]
+    for unit in waiting[1:]:
+        weight += acts[unit.shard]
+        if weight > piece_acts or unit.slice:
+            break
+        units.append(unit)
+    return units, 1
+
+
+def _onward(unit: Unit, slices: int) -> Unit:
+    if unit.slice + 1 < slices:
+        return replace(unit, slice=unit.slice + 1, slices=slices)
+    return replace(unit, month=unit.month + 1, slice=0, slices=1)
 
 
 def slice_of(number: int, slices: int) -> Among:

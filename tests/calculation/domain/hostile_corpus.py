@@ -20,7 +20,7 @@ HOSTILE = [
     ("-" * 60 + "count", 1, 24, "nested deeper"),
     ("min(" * 30 + "count" + ", 1)" * 30, 1, 49, "nested deeper"),
     ("c+" * 130 + "c", 1, 201, "words"),
-    ("count + " * 70 + "count", 1, 500, "characters"),
+    ("count + " * 70 + "count", 1, 501, "characters"),
     ("x " * 250, 1, 401, "words"),
     ("distance_metre.real", 1, 15, "is not part of the language"),
     ("distance_metre.__class__.__bases__", 1, 15, "is not part of the language"),

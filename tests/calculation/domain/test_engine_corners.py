@@ -6,13 +6,14 @@ import pytest
 
 from services.calculation.domain.library import load_library
 from tests.calculation.domain.drawn import random_columns
-from tests.calculation.domain.oracle import Memory, oracles
+from tests.calculation.domain.oracle import oracles
 from tests.calculation.domain.random_rules import HEAD, NAME, NAMED, SCENE, TOLD
 from tests.calculation.domain.world import (
     DictStore,
     difference,
     differing,
     evaluate_columns,
+    faults_of,
     outcomes_of,
 )
 
@@ -106,19 +107,9 @@ def test_what_once_differed_is_now_the_same(name: str, acts: int) -> None:
     assert not wrong, difference(version, oracle, columns, wrong[0])
 
 
-def test_two_rules_with_one_name_for_a_past_have_each_that_of_its_own_scenes() -> None:
-    # The sums of a day are kept by the history's name: the second rule must not find the first's.
+def test_a_past_of_two_rules_would_be_of_both_their_scenes_and_is_refused() -> None:
     parts = measure(high=10**6), factor("mass", "1", "mg/metre"), PAST, case(0)
     text = head("own_metre * mass + distance_metre * mass") + "".join(parts)
     rule = text[text.index("[[version.rule]]") :].replace(SCENE, f"{SCENE}-too")
-    library = load_library({f"{NAME}.toml": f"{text}{rule}"})
-    memory, store = Memory(), DictStore()
-    for turn in range(10):
-        reader = oracles(f"{text}{rule}")[turn % 2].remembering(memory)
-        version = library.version_named(
-            f"methodologies/{NAME}/versions/1", reader.rule["scenes"][0]
-        )
-        assert version is not None
-        columns = random_columns(version, 30, seed=40 + turn, accounts=2, people=3)
-        ours = evaluate_columns(version, columns, store)
-        assert not differing(version, ours, outcomes_of(reader, version, columns))
+    (fault,) = faults_of({f"{NAME}.toml": f"{text}{rule}"})
+    assert "give this one a name of its own" in fault.message

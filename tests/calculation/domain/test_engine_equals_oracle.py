@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import random
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +179,18 @@ def test_the_two_ways_in_which_the_reader_reads_a_formula_agree(
                 for whole, (name, size) in zip(wholes, brought.items(), strict=True)
             }
             assert Fraction(run(*wholes), parts) == evaluated(text, values)
+
+
+def test_the_independent_reader_shares_no_code_with_the_evaluator() -> None:
+    files = sorted(Path(__file__).parent.glob("oracle*.py"))
+    imported = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert len(files) == 3
+    assert not [module for module in imported if module and module.startswith(("serv", "num"))]
 
 
 def test_without_a_trace_the_milligrams_are_the_same() -> None:

@@ -272,10 +272,6 @@ PLACES = {
         'formula = "distance_metre * bike_g_per_km"',
         'formula = """distance_metre * bike"""',
     ),
-    "formula over lines that are joined": (
-        'formula = "distance_metre * bike_g_per_km"',
-        'formula = """\ndistance_metre \\\n  * bike"""',
-    ),
     "header with spaces": (
         '[[version.rule.factor]]\nkey = "bike_g_per_km"\nvalue = "33.88"',
         '[[ version . rule . factor ]]\nkey = "bike_g_per_km"\nvalue = "bike"',
