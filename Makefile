@@ -10,7 +10,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: help env env-dev run test check bench lock protos protos-release clean
+.PHONY: help env env-dev run test check bench oracle lock protos protos-release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ check: env-dev ## the fast gate: lint, format, types, import contracts, proto li
 
 bench: env-dev ## measure section 6 of the architecture; writes var/bench/report.json (ARGS=--quick)
 	@$(PY) -m deploy.bench $(ARGS)
+
+oracle: env-dev ## 10^7 acts by the evaluator and by an independent reader; writes var/oracle/report.json (ARGS="--acts 200000")
+	@$(PY) -m tests.calculation.long_oracle $(ARGS)
 
 env: .venv/run.stamp protos ## make the environment that running needs
 
