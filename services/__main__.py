@@ -1,4 +1,4 @@
-"""The command `carbonaccount`: run the suite on this machine, make tokens, import feeds."""
+"""The command `carbonaccount`: run the suite, make tokens, check feeds and results."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from services.activity.feeds import RefusedLine, feed_path, map_feed, read_mapping
+from services.calculation.verify_command import verify_result
 from services.launch.clients import Clients
 from services.launch.layout import SERVICES, Layout, this_checkout
 from services.launch.main_job import TRIPS_MAPPING, Progress, Report, run_main_job
@@ -137,6 +138,9 @@ def check_feed(
         else:
             counts["mapped"] += 1
     print(", ".join(f"{count} {what}" for what, count in counts.items()) or "no line")
+
+
+app.command("verify")(verify_result)
 
 
 async def _main_job(layout: Layout, supervisor: Supervisor, console: Console) -> Report:

@@ -61,6 +61,7 @@ async def _run(world: World) -> dict[str, float]:
     name = drafted.draft.name
     await publisher.ReviewLibraryDraft(pb.ReviewLibraryDraftRequest(name=name))
     before = _balances(world)
+    print("... publishing", file=sys.stderr, flush=True)
     begun = time.perf_counter()
     published = await publisher.PublishLibraryDraft(
         pb.PublishLibraryDraftRequest(

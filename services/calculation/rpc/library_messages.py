@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -15,9 +16,11 @@ from services.calculation.domain.faults import LibraryFault
 from services.calculation.domain.methodology import Methodology, Version
 from services.calculation.domain.tally import Tally
 from services.calculation.rpc.messages import write_day
-from services.calculation.usecases.publish_library import Judged
+from services.calculation.usecases.publish_library import Judged, Reason
 from shared.ids import account_name
 from shared.refusal import FieldInvalid, ResourceNotFound
+
+_PATH = re.compile(r"(programmes/)?[a-z0-9][a-z0-9-]*\.toml", re.ASCII)
 
 
 def read_request_id(text: str) -> UUID:
@@ -41,13 +44,36 @@ def read_number(name: str, collection: str) -> int:
 def read_path(file: pb.LibraryFile) -> str:
     """The path of a file of the library."""
     path: str = file.path
-    parts = path.removeprefix("programmes/")
-    if not path.endswith(".toml") or "/" in parts or parts.startswith("."):
+    if not _PATH.fullmatch(path):
         raise FieldInvalid(
             "file.path",
             f"path is {path[:64]!r}; it must be such as sz-pt-2021.toml or programmes/demo.toml",
         )
     return path
+
+
+def read_words(text: str, field: str) -> str:
+    """Words for people to read; the database keeps every character but one."""
+    if "\0" in text:
+        raise FieldInvalid(field, f"{field} has a NUL character, which cannot be kept; remove it")
+    return text
+
+
+def read_reason(zh: str, en: str) -> Reason:
+    """Why the past changes; it may be empty."""
+    return Reason(read_words(zh, "reason_zh"), read_words(en, "reason_en"))
+
+
+def check_months(first: int, last: int, most: int, now: int) -> None:
+    """FieldInvalid unless these are 1 to `most` months in order, up to the month `now`."""
+    if last > now:
+        raise FieldInvalid("last_date", "last_date lies after this month; give a day up to today")
+    if last < first:
+        raise FieldInvalid("last_date", "last_date is before first_date; exchange the two")
+    if last - first >= most:
+        raise FieldInvalid(
+            "first_date", f"{last - first + 1} months are asked; ask for at most {most}"
+        )
 
 
 def write_methodology(methodology: Methodology, today: int) -> pb.Methodology:

@@ -24,7 +24,6 @@ from services.calculation.storage.shelf import Editions, Shelf
 from services.calculation.usecases.assess_events import month_of
 from services.calculation.usecases.backtest import MONTHS_MAX, Piece, backtest_piece, pieces_of
 from services.calculation.usecases.publish_library import (
-    Reason,
     draft_text,
     judge_files,
     publish_draft,
@@ -116,10 +115,7 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
             month_of(read_day(day, field))
             for day, field in ((request.first_date, "first_date"), (request.last_date, "last_date"))
         )
-        if not first <= last < first + MONTHS_MAX:
-            raise FieldInvalid(
-                "last_date", f"{last - first + 1} months are asked; ask for 1 to {MONTHS_MAX}"
-            )
+        messages.check_months(first, last, MONTHS_MAX, month_of(self._today()))
         shelf = self._shelf
         library = shelf.library
         if request.HasField("file"):
@@ -161,8 +157,9 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
     ) -> pb.ReviewLibraryDraftResponse:
         """Notes a review by somebody else."""
         number, reviewer = messages.read_number(request.name, "drafts"), caller().name
+        note = messages.read_words(request.review_note, "review_note")
         draft = await self._call(
-            lambda c: review_draft(number, request.review_note, reviewer=reviewer, drafts=Drafts(c))
+            lambda c: review_draft(number, note, reviewer=reviewer, drafts=Drafts(c))
         )
         return pb.ReviewLibraryDraftResponse(draft=messages.write_draft(draft))
 
@@ -172,12 +169,12 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
         """Puts a reviewed draft in force, in every worker from its next transaction on."""
         number, publisher = messages.read_number(request.name, "drafts"), caller().name
         request_id = messages.read_request_id(request.request_id)
-        reason, today = Reason(request.reason_zh, request.reason_en), self._today()
+        reason, today = messages.read_reason(request.reason_zh, request.reason_en), self._today()
         draft, restatement = await self._call(
             lambda c: publish_draft(
                 number, reason, publisher=publisher, request_id=request_id, today=today,
-                drafts=Drafts(c), shelf=self._shelf, editions=Editions(c),
-                restatements=Restatements(c),
+                refresh=partial(self._shelf.refresh, c), drafts=Drafts(c), shelf=self._shelf,
+                editions=Editions(c), restatements=Restatements(c),
             )
         )  # fmt: skip
         await self._call(self._shelf.refresh)
@@ -192,12 +189,12 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
         """Drafts, the newest first."""
         size = page_size_of(request.page_size)
         last = self._page_tokens.open(request.page_token, "ListLibraryDrafts")
-        drafts = await self._call(lambda c: Drafts(c).page(size + 1, last[0] if last else None))
+        drafts, more = await self._call(lambda c: Drafts(c).page(size, last[0] if last else None))
         token = ""
-        if len(drafts) > size:
-            token = self._page_tokens.seal((drafts[size - 1].draft,), "ListLibraryDrafts")
+        if more:
+            token = self._page_tokens.seal((drafts[-1].draft,), "ListLibraryDrafts")
         return pb.ListLibraryDraftsResponse(
-            drafts=[messages.write_draft(draft) for draft in drafts[:size]], next_page_token=token
+            drafts=[messages.write_draft(draft) for draft in drafts], next_page_token=token
         )
 
     def _today(self) -> int:

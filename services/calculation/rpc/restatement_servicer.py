@@ -9,11 +9,11 @@ from carbonaccount.calculation.v1 import restatement_service_pb2 as pb
 from carbonaccount.calculation.v1 import restatement_service_pb2_grpc as pb_grpc
 
 from services.calculation.domain.notices import notice_of
-from services.calculation.rpc.library_messages import read_number, read_request_id
+from services.calculation.rpc.library_messages import read_number, read_reason, read_request_id
 from services.calculation.rpc.messages import read_day, write_day
 from services.calculation.storage.restatements import AccountChange, Progress, Restatements
 from services.calculation.usecases.assess_events import days_of_month, month_of
-from services.calculation.usecases.publish_library import Reason, RestatementOrder
+from services.calculation.usecases.publish_library import RestatementOrder
 from shared.clock import ClockUs
 from shared.ids import account_id_of, civil_day, shard_of
 from shared.refusal import FieldInvalid, ResourceNotFound
@@ -42,10 +42,12 @@ class RestatementServicer(pb_grpc.RestatementServiceServicer):
             first = month_of(read_day(request.first_date, "first_date"))
             if first > last:
                 raise FieldInvalid("first_date", "first_date lies ahead; give a day up to today")
+        reason = read_reason(request.reason_zh, request.reason_en)
+        if not reason:
+            raise FieldInvalid(reason.missing, f"{reason.missing} is blank; customers will read it")
         order = RestatementOrder(
-            first, last, caller().name, Reason(request.reason_zh, request.reason_en),
-            read_request_id(request.request_id),
-        )  # fmt: skip
+            first, last, caller().name, reason, read_request_id(request.request_id)
+        )
 
         def begin(connection: sa.Connection) -> Progress:
             restatements = Restatements(connection)
@@ -83,7 +85,7 @@ class RestatementServicer(pb_grpc.RestatementServiceServicer):
         self, request: pb.ListRestatedMonthsRequest, context: Any
     ) -> pb.ListRestatedMonthsResponse:
         """What restatements changed for one account, and why."""
-        account_id = account_id_of(request.parent)
+        account_id = account_id_of(request.parent, "parent")
         rows = await self._database.read(
             lambda c: Restatements(c).of_account(shard_of(account_id), account_id)
         )
@@ -111,8 +113,7 @@ def _restatement(progress: Progress) -> pb.Restatement:
 
 
 def _month(row: AccountChange) -> pb.RestatedMonth:
-    reason = Reason(row.reason_zh, row.reason_en)
-    zh, en = notice_of(row.month, row.asset, row.delta, row.acts, reason.zh, reason.en)
+    zh, en = notice_of(row.month, row.asset, row.delta, row.acts, row.reason_zh, row.reason_en)
     message = pb.RestatedMonth(
         restatement=f"restatements/{row.restatement}",
         month=write_day(days_of_month(row.month)[0]),

@@ -104,20 +104,35 @@ class Ledger:
     def lock(self, pockets: Sequence[Pocket]) -> dict[Pocket, int]:
         """Balances of those of `pockets` that exist, held until the commit."""
         wanted = sorted(set(pockets))
-        rows = self._driver.execute(
-            _LOCK,
-            (
-                array("int2", np.array([p.shard for p in wanted], np.int64)),
-                array("int8", np.array([p.account_id for p in wanted], np.int64)),
-                array("int2", np.array([p.kind for p in wanted], np.int64)),
-                array("int2", np.array([p.asset for p in wanted], np.int64)),
-            ),
-            prepare=True,
-        )
+        columns = np.array([(p.shard, p.account_id, p.kind, p.asset) for p in wanted], np.int64)
         return {
             Pocket(shard, account_id, PocketKind(kind), asset): balance
-            for shard, account_id, kind, asset, balance in rows
+            for shard, account_id, kind, asset, balance in self._lock(*columns.reshape(-1, 4).T)
         }
+
+    def balances(self, shard: Ints, account_id: Ints, kind: Ints, asset: Ints) -> Ints:
+        """Balances of pockets, distinct and in locking order, held until the commit; 0 for new."""
+        rows = self._lock(shard, account_id, kind, asset)
+        held = {row[:4]: row[4] for row in rows}
+        wanted = zip(
+            shard.tolist(), account_id.tolist(), kind.tolist(), asset.tolist(), strict=True
+        )
+        return np.array([held.get(pocket, 0) for pocket in wanted], np.int64)
+
+    def _lock(
+        self, shard: Ints, account_id: Ints, kind: Ints, asset: Ints
+    ) -> list[tuple[int, int, int, int, int]]:
+        with self._driver.cursor(binary=True) as cursor:
+            return cursor.execute(
+                _LOCK,
+                (
+                    array("int2", shard),
+                    array("int8", account_id),
+                    array("int2", kind),
+                    array("int2", asset),
+                ),
+                prepare=True,
+            ).fetchall()
 
     def change(self, changes: Changes) -> None:
         """Moves balances; the database refuses one below its floor."""

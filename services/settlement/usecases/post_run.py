@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.settlement.domain.netting import Netted
-from services.settlement.domain.pockets import Kind, Pocket, PocketKind
+from services.settlement.domain.pockets import Kind, PocketKind
 
 Ints = NDArray[np.int64]
 
@@ -17,40 +17,37 @@ Ints = NDArray[np.int64]
 class Ledger(Protocol):
     """What posting needs of storage; see `storage.ledger.Ledger`."""
 
-    def lock(self, pockets: list[Pocket]) -> dict[Pocket, int]: ...
+    def balances(self, shard: Ints, account_id: Ints, kind: Ints, asset: Ints) -> Ints: ...
 
 
 def cover(netted: Netted, assets: Ints, *, ledger: Ledger) -> Ints:
     """For each line, how much the buffer must pay so that no account falls below its floor.
 
-    Zero where a line earns. Lines of one account are taken in order; what the run earns the
-    account is available to what the run takes back.
+    Zero where a line earns. What the run earns an account is available to what the run takes
+    back; where both and the balance do not suffice, the account's last lines lack.
     """
     forgiven = np.zeros(len(netted), np.int64)
-    losing = np.flatnonzero(netted.amount < 0)
-    if not len(losing):
+    if not (netted.amount < 0).any():
         return forgiven
-    accounts = np.isin(netted.account_id, netted.account_id[losing])
-    left: dict[tuple[int, int], int] = {}
-    pockets = [
-        Pocket(shard, account, PocketKind.AVAILABLE, asset)
-        for shard, account, asset in zip(
-            netted.shard[losing].tolist(),
-            netted.account_id[losing].tolist(),
-            assets[losing].tolist(),
-            strict=True,
-        )
-    ]
-    for pocket, balance in ledger.lock(pockets).items():
-        left[pocket.account_id, pocket.asset] = balance
-    for row in np.flatnonzero(accounts & (netted.amount > 0)).tolist():
-        key = (int(netted.account_id[row]), int(assets[row]))
-        left[key] = left.get(key, 0) + int(netted.amount[row])
-    for row in losing.tolist():
-        key = (int(netted.account_id[row]), int(assets[row]))
-        owed, available = -int(netted.amount[row]), max(left.get(key, 0), 0)
-        forgiven[row] = max(owed - available, 0)
-        left[key] = available - (owed - int(forgiven[row]))
+    order = np.lexsort((assets, netted.account_id, netted.shard))
+    keys = [column[order] for column in (netted.shard, netted.account_id, assets)]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    starts, pocket = np.flatnonzero(begins), np.cumsum(begins) - 1
+    amount = netted.amount[order]
+    change = np.add.reduceat(amount, starts)
+    # A pocket holds nothing below its floor, so only one that falls can lack.
+    falls = np.flatnonzero(change < 0)
+    if not len(falls):
+        return forgiven
+    shard, account, asset = (key[starts[falls]] for key in keys)
+    kind = np.full(len(falls), PocketKind.AVAILABLE)
+    lacking = np.zeros(len(starts), np.int64)
+    lacking[falls] = np.maximum(-(ledger.balances(shard, account, kind, asset) + change[falls]), 0)
+    owed = np.maximum(-amount, 0)
+    so_far = np.cumsum(owed)
+    owed_later = (so_far[np.append(starts[1:], len(owed)) - 1])[pocket] - so_far
+    forgiven[order] = np.clip(lacking[pocket] - owed_later, 0, owed)
     return forgiven
 
 
