@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
+from typing import NamedTuple
 
 from services.calculation.domain.compiling import HIGH, LOW
 from services.calculation.domain.methodology import Version
@@ -36,8 +38,7 @@ _COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Act:
+class Act(NamedTuple):
     """What an act brings: measures in base units, grade 1 to 3, region, civil day, label codes.
 
     `history` has each mean of the account's own past, in parts (`history.mean_times`).
@@ -47,8 +48,8 @@ class Act:
     grade: int = 1
     region: int = 0
     day: int = 0
-    labels: Mapping[str, int] = field(default_factory=dict)
-    history: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = MappingProxyType({})
+    history: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Exact:
     credited: int
     left: tuple[int, ...]
     uses: tuple[CapUse, ...]
+    values: Mapping[str, Fraction]
 
     @property
     def used_after(self) -> tuple[int, ...]:
@@ -113,11 +115,10 @@ def assess_act(version: Version, act: Act, used_before: Sequence[int] = ()) -> E
     refused, values = judge(version, act)
     if refused != OK:
         uses = tuple(CapUse(used, used) for used in before)
-        return Exact(refused, None, None, None, None, 0, 0, (0,) * len(version.caps), uses)
-    raw, low, high = (
-        value_of(tree, values)
-        for tree in (version.formula_tree, version.low_tree, version.high_tree)
-    )
+        return Exact(refused, None, None, None, None, 0, 0, (0,) * len(version.caps), uses, values)
+    raw = low = high = value_of(version.formula_tree, values)
+    if version.low_tree is not version.formula_tree:
+        low, high = (value_of(tree, values) for tree in (version.low_tree, version.high_tree))
     graded = (low if version.credits_low else raw) * _share(version, act.grade)
     uncapped = rounded(version, graded)
     result, measures, windowed = uncapped, dict(act.measures), iter(before)
@@ -129,7 +130,8 @@ def assess_act(version: Version, act: Act, used_before: Sequence[int] = ()) -> E
         left.append(result)
         if cap.window != "act":
             spent.append(CapUse(used, used + granted))
-    return Exact(OK, raw, graded, low, high, uncapped, result, tuple(left), tuple(spent))
+    return Exact(OK, raw, graded, low, high, uncapped, result, tuple(left), tuple(spent),
+                 values)  # fmt: skip
 
 
 def rounded(version: Version, value: Fraction) -> int:

@@ -6,16 +6,16 @@ caps had used, and comes to the very milligrams that were credited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from services.calculation.domain.exact import (
     Act,
     Exact,
     assess_act,
     holds,
-    judge,
     rounded,
     row_of,
 )
@@ -58,12 +58,11 @@ def explain(version: Version, act: Act, used_before: Sequence[int] = ()) -> Work
     """
     exact = assess_act(version, act, used_before)
     steps = _operands(version, act)
-    refused, values = judge(version, act)
     for condition in version.conditions:
-        steps.append(_condition(version, condition, act, values))
-    if refused == OUT_OF_RANGE:
+        steps.append(_condition(version, condition, act, exact.values))
+    if exact.refused == OUT_OF_RANGE:
         steps += _out_of_range(version, act)
-    elif refused == NOT_ELIGIBLE:
+    elif exact.refused == NOT_ELIGIBLE:
         steps += _not_eligible(version, act)
     steps += _result(version, act, exact)
     unit = version.unit
@@ -84,8 +83,6 @@ def history_text(version: Version, act: Act) -> dict[str, str]:
 
 
 def _operands(version: Version, act: Act) -> list[Step]:
-    read = [version.formula_text, *(condition.text for condition in version.conditions)]
-    used = {token.text for text in read for token in tokens_of(text)}
     steps = [
         step(m.label_zh, m.label_en, m.name, str(act.measures[m.name]), m.unit)
         for m in version.measures
@@ -101,12 +98,12 @@ def _operands(version: Version, act: Act) -> list[Step]:
             step(history.label_zh, history.label_en, history.name, means[history.name], unit,
                  history.source, "", history.status)
         )  # fmt: skip
-    return steps + [_factor(factor, act) for factor in version.factors if factor.key in used]
+    return steps + [_factor(factor, act) for factor in version.factors]
 
 
 def _factor(factor: Factor, act: Act) -> Step:
     if factor.table is None:
-        return factor_step(factor, factor)
+        return constant_step(factor)
     row = row_of(factor.table, act)
     if row is None:
         return step(
@@ -117,7 +114,7 @@ def _factor(factor: Factor, act: Act) -> Step:
 
 
 def _condition(
-    version: Version, condition: Condition, act: Act, values: dict[str, Fraction]
+    version: Version, condition: Condition, act: Act, values: Mapping[str, Fraction]
 ) -> Step:
     missing = any(name not in values for name in condition.formula.names)
     result = "-" if missing else ("true" if holds(condition.tree, values) else "false")
@@ -217,7 +214,8 @@ def _ends(version: Version, act: Act, exact: Exact) -> tuple[int, int]:
 
 def filled(version: Version, text: str, act: Act) -> str:
     """The expression with values and units in the place of names."""
-    shown = {m.name: f"{act.measures[m.name]} {m.unit}" for m in version.measures}
+    shown = dict(constants_of(version))
+    shown |= {m.name: f"{act.measures[m.name]} {m.unit}" for m in version.measures}
     shown |= {
         history.name: f"{mean} {history.name.rpartition('_')[2]}"
         for history, mean in zip(
@@ -225,10 +223,30 @@ def filled(version: Version, text: str, act: Act) -> str:
         )
     }
     for factor in version.factors:
-        row = factor if factor.table is None else row_of(factor.table, act)
-        shown[factor.key] = f"{row.value} {factor.unit}" if row else "-"
+        if factor.table is not None:
+            row = row_of(factor.table, act)
+            shown[factor.key] = f"{row.value} {factor.unit}" if row else "-"
+    return "".join([shown.get(piece, piece) for piece in pieces_of(text)])
+
+
+@lru_cache(maxsize=4096)
+def pieces_of(text: str) -> tuple[str, ...]:
+    """A formula in pieces: its words, and what stands between them."""
     out, place = [], 0
     for token in tokens_of(text):
-        out += [text[place : token.start], shown.get(token.text, token.text)]
+        out += [text[place : token.start], token.text]
         place = token.start + len(token.text)
-    return "".join(out)
+    return tuple(out)
+
+
+@lru_cache(maxsize=4096)
+def constants_of(version: Version) -> Mapping[str, str]:
+    """How the factors of a version that do not depend on the act are shown."""
+    plain = [factor for factor in version.factors if factor.table is None]
+    return {factor.key: f"{factor.value} {factor.unit}" for factor in plain}
+
+
+@lru_cache(maxsize=4096)
+def constant_step(factor: Factor) -> Step:
+    """The line of a factor that does not depend on the act."""
+    return factor_step(factor, factor)

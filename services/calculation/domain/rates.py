@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from functools import lru_cache
@@ -128,7 +128,7 @@ def price(rate: Rate, measures: Mapping[str, int], where: Where) -> Priced:
     """What the rule makes of these measures; they lie in the ranges that it accepts."""
     version = rate.version_for(where.today)
     act = Act(measures, region=where.region, day=where.day, labels=rate.labels)
-    act = replace(act, day=_day_with_values(version, act))
+    act = act._replace(day=_day_with_values(version, act))
     exact = assess_act(version, act)
     if exact.raw is None or exact.low is None or exact.high is None:
         raise ValueError(f"{version.name} refuses {dict(measures)}; the calculator let it through")

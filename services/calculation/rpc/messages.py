@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import TypeVar
 
 from carbonaccount.activity.v1.activity_service_pb2 import EvidenceGrade
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
@@ -17,6 +18,8 @@ from services.calculation.usecases.estimate import Estimate, Estimated
 from services.calculation.usecases.read_assessment import Shown
 from shared.ids import account_id_of, date_to_day, day_to_date
 from shared.refusal import FieldInvalid
+
+Value = TypeVar("Value", int, str)
 
 
 def read_assessment_name(name: str) -> tuple[int, int]:
@@ -60,14 +63,19 @@ def read_estimate(request: pb.EstimateReductionRequest, today: int) -> Estimate:
     """An activity that need not exist; of today unless it names a day."""
     return Estimate(
         scene=request.scene,
-        measures=dict(request.measures),
-        labels=dict(request.labels),
-        history=dict(request.history),
+        measures=_plain(request.measures),
+        labels=_plain(request.labels),
+        history=_plain(request.history),
         day=read_day(request.civil_date) if request.HasField("civil_date") else today,
         region=read_region(request.region_code),
         grade=request.evidence_grade or 1,
         methodology=request.methodology,
     )
+
+
+def _plain(given: Mapping[str, Value]) -> dict[str, Value]:
+    # dict(map) takes twice as long on protobuf's maps, and most are empty.
+    return {key: given[key] for key in given} if given else {}
 
 
 def write_estimates(results: Sequence[Estimated]) -> pb.BatchEstimateReductionsResponse:

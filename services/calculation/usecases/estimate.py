@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ Ints = NDArray[np.int64]
 _VERDICTS = {OUT_OF_RANGE: Verdict.OUT_OF_RANGE, NOT_ELIGIBLE: Verdict.NOT_ELIGIBLE}
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """An activity that need not exist; `methodology` asks one that does not credit here.
 
     `history` has means of the account's own past, whole numbers in the measure's base unit.
@@ -45,8 +44,7 @@ class Estimate:
     methodology: str
 
 
-@dataclass(frozen=True)
-class Estimated:
+class Estimated(NamedTuple):
     """One result of many, or the refusal that it met."""
 
     version: Version | None

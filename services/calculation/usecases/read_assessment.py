@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -110,6 +110,6 @@ def _as_assessed(
     measures = {m.name: act.measures.get(m.name, absent_value(m.name)) for m in version.measures}
     used = (int(assessed.cap_used_before[0]), int(assessed.cap_used_before_2[0]))
     return (
-        replace(act, measures=measures, labels=labels, history=history),
+        act._replace(measures=measures, labels=labels, history=history),
         used[: len(version.windowed_caps)],
     )
