@@ -11,6 +11,7 @@ from services.calculation.domain.rule import GRADES
 from services.calculation.domain.tables import EVER, Row
 from shared.ids import day_to_date
 
+_SOURCE = ("source", "status")
 _GRADES = {code: name for name, code in GRADES.items()}
 
 
@@ -66,14 +67,19 @@ def _rule(rule: Version) -> Iterator[tuple[str, str]]:
                 f"factor {factor.key} {place}".rstrip(), row,
                 ("value", "low", "high", "source", "page", "status"),
             )  # fmt: skip
+        yield f"factor {factor.key} date", factor.date
     for history in rule.histories:
-        yield from _told(f"history {history.name}", history, ("of", "days", "days_least"))
+        parts = ("of", "days", "days_least", *_SOURCE)
+        yield from _told(f"history {history.name}", history, parts)
     for number, condition in enumerate(rule.conditions, 1):
         yield f"condition {number} formula", condition.text
+        yield from _told(f"condition {number}", condition, _SOURCE)
     for cap in rule.caps:
-        yield from _told(f"cap {cap.key.partition('/')[2]}", cap, ("window", "of", "amount"))
+        parts = ("window", "of", "amount", *_SOURCE)
+        yield from _told(f"cap {cap.key.partition('/')[2]}", cap, parts)
     for code, grade in sorted(rule.grades.items()):
         yield f"grade {_GRADES[code]} share", grade.text
+        yield from _told(f"grade {_GRADES[code]}", grade, _SOURCE)
 
 
 def rows_of(rule: Version, key: str) -> list[tuple[str, Any]]:

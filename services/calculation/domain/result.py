@@ -12,6 +12,7 @@ from services.calculation.domain.methodology import Version
 from shared.ids import day_to_date
 
 FORMAT = 1
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def label_words(version: Version, act: Act) -> dict[str, str]:
@@ -40,5 +41,4 @@ def result_digest(version: Version, act: Act, used_before: Sequence[int], credit
         "credited": credited,
         "unit": version.unit,
     }
-    text = json.dumps(form, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(form).encode()).hexdigest()

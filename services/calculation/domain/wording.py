@@ -50,14 +50,19 @@ def step(
     page: str = "",
     status: str = "",
     *,
-    zh: str = "{label}：{result} {unit}",
-    en: str = "{label}: {result} {unit}",
+    zh: str = "",
+    en: str = "",
 ) -> Step:
     """A line with its two sentences; the patterns may name label, expression, result and unit."""
     told = {"expression": expression, "result": result, "unit": unit}
-    sentence_zh = zh.format(label=label_zh, **told).rstrip()
-    sentence_en = en.format(label=label_en[:1].upper() + label_en[1:] if en.startswith("{label}")
-                            else label_en, **told).rstrip()  # fmt: skip
+    amount = f"{result} {unit}" if unit else result
+    sentence_zh = zh.format(label=label_zh, **told).rstrip() if zh else f"{label_zh}：{amount}"
+    name = label_en[:1].upper() + label_en[1:]
+    if en:
+        name = name if en.startswith("{label}") else label_en
+        sentence_en = en.format(label=name, **told).rstrip()
+    else:
+        sentence_en = f"{name}: {amount}"
     if source:
         page_zh, page_en = (f"，{page}", f", {page}") if page else ("", "")
         status_zh, status_en = _STATUS[status]

@@ -153,27 +153,34 @@ def slice_of(number: int, slices: int) -> Among:
 
 
 def changes_of(restated: Restated, book: Book) -> Changes:
-    """What each account gains or loses of each asset; an asset is what a class counts."""
+    """What each account gains or loses of each asset; an asset is what a class counts.
+
+    An act is counted wherever its amount changed: in both assets when it counts another now, and
+    nowhere when it earns what it earned and only the verdict is another.
+    """
     after = restated.assessed
     new = after.asset_class
     old = np.where(restated.previous_class != 0, restated.previous_class, new)
-    # Two lines an act: the new amount comes, the old one goes; it is counted in one of them.
-    codes = np.concatenate([new, old])
-    amounts = np.concatenate([after.amount, restated.delta - after.amount])
-    counted = np.concatenate([new != 0, (new == 0) & (old != 0)]).astype(np.int64)
-    kept = np.flatnonzero(codes)
-    distinct, place = np.unique(codes[kept], return_inverse=True)
+    distinct, place = np.unique(np.concatenate([new, old]), return_inverse=True)
     names = book.assets_of(distinct.tolist())
     assets = tuple(sorted(set(names.values())))
-    asset = np.array([assets.index(names[code]) for code in distinct.tolist()], np.int64)[place]
+    numbers = {code: assets.index(name) for code, name in names.items()}
+    # Two lines an act: what comes and what goes, which are one where the asset is the same.
+    asset = np.array([numbers.get(code, -1) for code in distinct.tolist()], np.int64)[place]
+    come, gone = np.split(asset, 2)
+    comes = np.where(come == gone, restated.delta, after.amount)
+    goes = np.where(come == gone, 0, restated.delta - after.amount)
+    amounts = np.concatenate([comes, goes])
+    kept = np.flatnonzero((asset >= 0) & (amounts != 0))
     account = np.concatenate([after.acts.account_id] * 2)[kept]
+    asset = asset[kept]
     order = np.lexsort((account, asset))
     asset, account = asset[order], account[order]
     begins = np.ones(len(order), np.bool_)
     begins[1:] = (asset[1:] != asset[:-1]) | (account[1:] != account[:-1])
     starts = np.flatnonzero(begins)
     acts, delta = (
-        np.add.reduceat(column[kept][order], starts) if len(starts) else account
-        for column in (counted, amounts)
+        np.add.reduceat(column[order], starts) if len(starts) else account
+        for column in (np.ones_like(kept), amounts[kept])
     )
     return Changes(len(after.acts), assets, asset[starts], account[starts], acts, delta)
