@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import TypeVar
 
 from carbonaccount.activity.v1.activity_service_pb2 import EvidenceGrade
@@ -35,6 +36,7 @@ def read_assessment_name(name: str) -> tuple[int, int]:
     )
 
 
+@lru_cache(maxsize=4096)
 def read_region(text: str) -> int:
     """A six-digit region code, 0 when empty."""
     if not text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ def version_for(estimate: Estimate, library: Library, programme: Programme) -> t
 
 def read_act(estimate: Estimate, version: Version) -> Act:
     """The act as the version reads it; FieldInvalid for what it does not take."""
-    measures = {measure.name: absent_value(measure.name) for measure in version.measures}
+    measures = absent_measures(version).copy()
     if not measures.keys() >= estimate.measures.keys() or not estimate.measures:
         given = min(set(estimate.measures) - measures.keys(), default="nothing")[:64]
         raise FieldInvalid(
@@ -143,6 +144,12 @@ def read_act(estimate: Estimate, version: Version) -> Act:
         measures, estimate.grade, estimate.region, estimate.day,
         labels=_codes(estimate, version), history=_parts(estimate, version),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def absent_measures(version: Version) -> dict[str, int]:
+    """What each measure of a version is that an act does not carry; to be copied."""
+    return {measure.name: absent_value(measure.name) for measure in version.measures}
 
 
 def _codes(estimate: Estimate, version: Version) -> dict[str, int]:
