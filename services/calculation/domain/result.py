@@ -25,12 +25,15 @@ def label_words(version: Version, act: Act) -> dict[str, str]:
     }
 
 
-def result_digest(version: Version, act: Act, used_before: Sequence[int], credited: int) -> str:
+def result_digest(
+    version: Version, scene: str, act: Act, used_before: Sequence[int], credited: int
+) -> str:
     """SHA-256 (hex) over canonical JSON of act, version, what caps had used, and the result."""
     form = {
         "format": FORMAT,
         "methodology_version": version.name,
         "methodology_digest": version.digest,
+        "scene": scene,
         "measures": {m.name: act.measures[m.name] for m in version.measures},
         "labels": label_words(version, act),
         "history": history_text(version, act),

@@ -129,7 +129,9 @@ def write_assessment(shown: Shown) -> pb.Assessment:
     for cap, used in zip(version.windowed_caps, shown.used_before, strict=True):
         message.caps.add(cap=cap.key.partition("/")[2], used_before=used)
     if working:
-        message.result_digest = result_digest(version, act, shown.used_before, shown.amount)
+        message.result_digest = result_digest(
+            version, shown.scene, act, shown.used_before, shown.amount
+        )
     return message
 
 
