@@ -49,12 +49,13 @@ async def serve(settings: Settings) -> None:
         settings.calculation_address, token=service_token(settings, "settlement")
     )
     leases = LeaseKeeper(reading, FEED)
+    applier = AssessmentApplier(following, signal.set)
     follower = Follower(
         reading,
         FEED,
         leases=leases,
         open_stream=CalculationFeed(channel).open,
-        applier=AssessmentApplier(following, signal.set),
+        applier=applier,
         weight=lambda response: sum(run.count for run in response.runs),
         weight_max=settings.run_acts_max,
     )
@@ -79,6 +80,7 @@ async def serve(settings: Settings) -> None:
             gatherer.close,
             leases.release,
             channel.close,
+            applier.close,
             following.close,
             writing.close,
             reading.close,

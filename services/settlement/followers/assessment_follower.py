@@ -1,8 +1,10 @@
-"""Assessments in, transfers out: one transaction a run, with the cursors in it."""
+"""Assessments in, transfers out: one transaction for a shard's runs, with its cursor in it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,10 @@ _WIDTHS = {
 }
 
 
+SPLIT_ACTS = 12_000
+"""A backlog of so many acts and more is posted in two halves at once, each of its own shards."""
+
+
 class AssessmentApplier:
     """Posts runs of the assessment feed; see shared.feed.follow.Applier."""
 
@@ -37,13 +43,14 @@ class AssessmentApplier:
         self._committed = committed
         self._cursors: dict[int, int] = {}
         self._asset_of_class: dict[int, int] = {}
+        self._halves = ThreadPoolExecutor(2, thread_name_prefix="post")
 
     def begin(self, cursors: Mapping[int, int]) -> None:
         """Remembers where the stream starts."""
         self._cursors = dict(cursors)
 
     def apply(self, responses: Sequence[pb.WatchAssessmentsResponse]) -> None:
-        """Posts the runs of `responses` in one transaction."""
+        """Posts the runs of `responses`: each shard's in one transaction, with its cursor."""
         classes = [_class(row) for response in responses for row in response.asset_classes]
         runs = sorted(
             (run for response in responses for run in response.runs),
@@ -51,6 +58,26 @@ class AssessmentApplier:
         )
         if not runs and not classes:
             return
+        halves = _halved(runs)
+        if len(halves) == 1:
+            self._apply(runs, classes)
+        else:
+            self._apply([], classes)
+            # Shards have nothing in common. When one half fails the stream starts again from the
+            # cursors in the database, where the other half's have moved.
+            posting = [self._halves.submit(self._apply, half, []) for half in halves]
+            wait(posting)
+            for half in posting:
+                half.result()
+        steps = self._steps(runs)
+        self._cursors.update({shard: after for shard, (_, after) in steps.items()})
+        self._committed()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._halves.shutdown(wait=True)
+
+    def _apply(self, runs: list[pb.AssessmentRun], classes: list[dict[str, object]]) -> None:
         with self._database.transaction() as connection:
             ledger = Ledger(connection)
             ledger.check_not_halted()
@@ -62,8 +89,6 @@ class AssessmentApplier:
             self._post(runs, steps, ledger)
             if steps:
                 move_cursors(connection, FEED, steps)
-        self._cursors.update({shard: after for shard, (_, after) in steps.items()})
-        self._committed()
 
     def _post(
         self, runs: list[pb.AssessmentRun], steps: Mapping[int, tuple[int, int]], ledger: Ledger
@@ -89,6 +114,22 @@ class AssessmentApplier:
             before = steps.get(run.shard, (self._cursors[run.shard], 0))[0]
             steps[run.shard] = (before, run.position + run.count - 1)
         return steps
+
+
+def _halved(runs: list[pb.AssessmentRun]) -> list[list[pb.AssessmentRun]]:
+    """The runs in two halves of about as many acts, no shard in both; or whole, if few or one."""
+    acts: Counter[int] = Counter()
+    for run in runs:
+        acts[run.shard] += run.count
+    if sum(acts.values()) < SPLIT_ACTS or len(acts) < 2:
+        return [runs]
+    first: set[int] = set()
+    weight = 0
+    for shard, count in acts.most_common():
+        if 2 * (weight + count) <= sum(acts.values()) or not first:
+            first.add(shard)
+            weight += count
+    return [[r for r in runs if (r.shard in first) == mine] for mine in (True, False)]
 
 
 def _leaves(runs: Sequence[pb.AssessmentRun]) -> Leaves:
