@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from deploy.bench import engine, estimates, ledger, library, openfisca, races, unary
+from deploy.bench import engine, estimates, ledger, library, openfisca, races, restate, unary
 from deploy.bench.floor import Floor
 from deploy.bench.openfisca_env import NotMeasured
 from deploy.bench.pipeline import Passed, freshness_ms, paced, pass_through, sizes
@@ -64,11 +64,11 @@ def main() -> None:
     figures.update(library.run(quick))
     _say("OpenFisca beside ours")
     not_measured = _openfisca(figures, quick)
+    _say("estimates")
+    figures.update(estimates.run(quick))
     with running_world(20_000 if quick else 333_334) as world:
         _say("accounts")
         wait_until_known(world)
-        _say("estimates")
-        figures.update(estimates.run(world, quick=quick))
         _pipeline(world, figures, quick)
         _say("unary")
         figures.update(unary.measure(world, 2 if quick else 8))
@@ -78,6 +78,8 @@ def main() -> None:
         figures.update(ledger.run(world.url("ledger_bench"), quick=quick))
         _say("races")
         figures.update(races.run(world, quick=quick))
+        _say("restatement")
+        figures.update(restate.run(world, quick=quick))
     for name in BARS.keys() - figures.keys():
         not_measured.setdefault(name, "no part of this run gave it")
     report = {

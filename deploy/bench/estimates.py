@@ -4,7 +4,8 @@ Four callers, each with a connection of its own and one call under way, are task
 that is neither the service's nor the benchmark's: on two cores a process for each would take
 from the service what it is measured by. They call with a service's token, because calls without
 one are held to a rate. The echo answers the same method through the same wrapper with an empty
-message, alternated in the same run; rates are medians of the rounds.
+message, alternated in the same run; rates are medians of the rounds. Service and echo run in two
+processes each, as `make run ARGS="--workers 2"` starts them.
 
 estimate_per_s              EstimateReduction with its working, calls a second
 estimate_p50_ms, _p99_ms    as a caller sees them, all rounds together
@@ -35,12 +36,13 @@ from carbonaccount.activity.v1 import activity_service_pb2 as activity_pb
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
 from carbonaccount.calculation.v1 import assessment_service_pb2_grpc as pb_grpc
 
-from deploy.bench.world import SCENE, World, free_port
+from deploy.bench.world import SCENE, World, free_port, running_world
 from services.launch.clients import Clients
 from shared.log import configure_log
 from shared.rpc.server import Server
 from shared.rpc.tokens import TokenVerifier
 
+WORKERS = 2
 CALLERS = 4
 ITEMS = 100
 REQUESTS = 1_000
@@ -72,26 +74,28 @@ class Load:
         return len(self.latencies_ms) / self.seconds
 
 
-def run(world: World, *, quick: bool = False) -> dict[str, float]:
-    """Measures the calculation service of `world`; its answers are checked first."""
+def run(quick: bool = False) -> dict[str, float]:
+    """Measures calculation in a suite of two workers a service; its answers are checked first."""
     seconds = 1.0 if quick else 6.0
-    token = Clients(world.layout).token("service", "services/bench")
-    address = world.layout.listen("calculation")
-    pid = world.supervisor.pids()["calculation-0"]
-    uvloop.run(_check(address, token))
-    loads: dict[str, list[Load]] = {"echo": [], "one": [], "many": []}
-    spawn = multiprocessing.get_context("spawn")
-    with _echo(world) as (echo, echo_pid), ProcessPoolExecutor(1, mp_context=spawn) as callers:
-        for turn, (name, where, who) in itertools.product(
-            range(-1, ROUNDS),
-            (("echo", echo, echo_pid), ("one", address, pid), ("many", address, pid)),
-        ):
-            # The first turn only warms, as short as it may be.
-            stretch = seconds if turn >= 0 else 0.5
-            before = _cpu_us(who)
-            told = callers.submit(load, where, token, name == "many", stretch).result()
-            if turn >= 0:
-                loads[name].append(Load(stretch, _cpu_us(who) - before, told))
+    with running_world(100, workers=WORKERS) as world:
+        token = Clients(world.layout).token("service", "services/bench")
+        address = world.layout.listen("calculation")
+        own = world.supervisor.pids()
+        pids = [pid for name, pid in own.items() if name.startswith("calculation-")]
+        uvloop.run(_check(address, token))
+        loads: dict[str, list[Load]] = {"echo": [], "one": [], "many": []}
+        spawn = multiprocessing.get_context("spawn")
+        with _echo(world) as (echo, echoes), ProcessPoolExecutor(1, mp_context=spawn) as callers:
+            for turn, (name, where, who) in itertools.product(
+                range(-1, ROUNDS),
+                (("echo", echo, echoes), ("one", address, pids), ("many", address, pids)),
+            ):
+                # The first turn only warms, as short as it may be.
+                stretch = seconds if turn >= 0 else 0.5
+                before = sum(map(_cpu_us, who))
+                told = callers.submit(load, where, token, name == "many", stretch).result()
+                if turn >= 0:
+                    loads[name].append(Load(stretch, sum(map(_cpu_us, who)) - before, told))
     return _figures(loads)
 
 
@@ -188,18 +192,20 @@ def _cpu_us(pid: int) -> int:
 
 
 @contextmanager
-def _echo(world: World) -> Iterator[tuple[str, int]]:
-    """Address and process id of an echo, in a process that ends with the block."""
+def _echo(world: World) -> Iterator[tuple[str, list[int]]]:
+    """Address and process ids of an echo, in processes that end with the block."""
     listen = f"127.0.0.1:{free_port()}"
+    told = (listen, str(world.layout.keys))
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=serve_echo, args=(listen, str(world.layout.keys)), daemon=True)
-    process.start()
+    processes = [context.Process(target=serve_echo, args=told, daemon=True) for _ in range(WORKERS)]
+    for process in processes:
+        process.start()
     try:
-        assert process.pid is not None
-        yield listen, process.pid
+        yield listen, [process.pid for process in processes if process.pid is not None]
     finally:
-        process.terminate()
-        process.join()
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
 def serve_echo(listen: str, keys: str) -> None:

@@ -60,7 +60,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_world(accounts: int, var: Path | None = None) -> Iterator[World]:
+def running_world(accounts: int, var: Path | None = None, *, workers: int = 1) -> Iterator[World]:
     """Starts a suite on an empty database with `accounts` open accounts; ends and removes it."""
     home = default_home(CHECKOUT, {})
     home = home.with_name(home.name + HOME_SUFFIX)
@@ -70,7 +70,7 @@ def running_world(accounts: int, var: Path | None = None) -> Iterator[World]:
         environment[f"CARBONACCOUNT_{service.upper()}_LISTEN"] = f"127.0.0.1:{free_port()}"
         environment[f"CARBONACCOUNT_{service.upper()}_LOG_LEVEL"] = "warning"
     shutil.rmtree(home, ignore_errors=True)
-    supervisor = Supervisor(Layout(var, environment), postgres_settings=POSTGRES)
+    supervisor = Supervisor(Layout(var, environment), postgres_settings=POSTGRES, workers=workers)
     try:
         supervisor.start()
         ids = np.random.default_rng(20260601).integers(1, 2**63 - 1, accounts).tolist()
