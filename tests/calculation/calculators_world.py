@@ -13,7 +13,7 @@ from services.calculation.domain.calculators import Calculators, load_calculator
 from services.calculation.domain.faults import LibraryFault, LibraryInvalid
 from services.calculation.domain.footprint import Footprint, FootprintLine, estimate_footprint
 from services.calculation.domain.library import load_library
-from services.calculation.domain.methodology import Library
+from services.calculation.domain.methodology import Library, Methodology
 from services.calculation.domain.rates import Where, last_day_of
 from services.calculation.domain.registry import load_registry
 from services.calculation.factor_files import read_factor_files
@@ -32,6 +32,10 @@ def library() -> Library:
     return load_library(files_of(SHIPPED), load_registry(read_factor_files()))
 
 
+READ: dict[tuple[str, str], Methodology] = {}
+"""What was read of the shipped registry's methodologies, once for all tests."""
+
+
 def calculator_files() -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in sorted(Path(CALCULATORS).glob("*.toml"))}
 
@@ -45,7 +49,7 @@ def calculators() -> Calculators:
 def shelf() -> Shelf:
     """The shipped files as they serve."""
     registry = load_registry(read_factor_files())
-    return Shelf(files_of(SHIPPED), registry, "demo", calculator_files())
+    return Shelf(files_of(SHIPPED), registry, "demo", calculator_files(), READ)
 
 
 def faults_of(files: Mapping[str, str]) -> list[LibraryFault]:

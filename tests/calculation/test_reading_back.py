@@ -23,6 +23,7 @@ from services.calculation.wiring import HERE, MIGRATIONS, open_shelf, read_texts
 from shared.settings import StartRefused
 from shared.storage.engine import Database
 from shared.storage.migrate import migrate
+from tests.calculation.calculators_world import READ
 from tests.calculation.domain.world import SHIPPED, files_of
 
 FILES, REGISTRY = files_of(SHIPPED), load_registry(read_factor_files())
@@ -110,7 +111,7 @@ def test_a_ride_that_nothing_credited_gets_no_working_when_something_would_today
 
 
 def shelf_of(files: dict[str, str]) -> Shelf:
-    return Shelf(files, REGISTRY, "demo", CALCULATORS)
+    return Shelf(files, REGISTRY, "demo", CALCULATORS, READ)
 
 
 def opened(files: dict[str, str], database: Database, reason: Reason = NO_REASON) -> None:

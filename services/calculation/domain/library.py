@@ -6,7 +6,7 @@ does not load, so nothing half-loaded or wrong ever serves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from itertools import pairwise
 
 from services.calculation.domain.factor_parts import read_region
@@ -27,18 +27,30 @@ __all__ = ["Library", "LibraryFault", "LibraryInvalid", "changed_versions", "loa
 PROGRAMMES = "programmes/"
 
 
-def load_library(files: Mapping[str, str], registry: Mapping[str, Series] | None = None) -> Library:
+def load_library(
+    files: Mapping[str, str],
+    registry: Mapping[str, Series] | None = None,
+    read: MutableMapping[tuple[str, str], Methodology] | None = None,
+) -> Library:
     """The library of `files` (path relative to methodologies/ -> text), quoting `registry`.
 
-    Files that do not end in .toml are passed over. Raises LibraryInvalid.
+    Files that do not end in .toml are passed over. Raises LibraryInvalid. `read` has what was
+    read before of a path and text under the same registry, which is not read again; what is
+    read now is added to it.
     """
+    read = {} if read is None else read
     faults: list[LibraryFault] = []
     methodologies: dict[str, Methodology] = {}
     programmes: dict[str, Programme] = {}
     paths = sorted(path for path in files if path.endswith(".toml"))
     for path in sorted(paths, key=lambda path: path.startswith(PROGRAMMES)):
+        text = files[path]
+        known = read.get((path, text))
+        if known is not None and known.id not in methodologies:
+            methodologies[known.id] = known
+            continue
         try:
-            root = read_toml(files[path])
+            root = read_toml(text)
             if path.startswith(PROGRAMMES):
                 programme = _programme(root, path, methodologies)
                 programmes[programme.id] = programme
@@ -47,6 +59,7 @@ def load_library(files: Mapping[str, str], registry: Mapping[str, Series] | None
                 if name in methodologies:
                     raise root.fault(f"id {name!r} is taken by another file; choose another", "id")
                 methodologies[name] = read_methodology(root, registry or {})
+                read[path, text] = methodologies[name]
         except FileInvalid as error:
             faults.append(LibraryFault(path, error.line, error.column, error.message))
     if faults:

@@ -18,7 +18,7 @@ from services.calculation.domain.editions import Line, as_rows, selection_of
 from services.calculation.domain.factors import Series
 from services.calculation.domain.faults import LibraryFault, LibraryInvalid
 from services.calculation.domain.library import load_library
-from services.calculation.domain.methodology import Library, Programme
+from services.calculation.domain.methodology import Library, Methodology, Programme
 
 # Editions are numbered in the order in which they were published; times are only when their
 # transactions began, which may have waited for one another.
@@ -30,6 +30,10 @@ _ADD_EDITION = """
 insert into library_edition (publish_time, draft, restatement, publisher, selection)
 values (now(), :draft, :restatement, :publisher, cast(:selection as jsonb)) returning edition
 """
+
+
+TEXTS_MAX = 1000
+"""Texts of methodologies that are kept as they were read; a draft costs its own reading alone."""
 
 
 class ProgrammeMissing(LibraryInvalid):
@@ -51,11 +55,13 @@ class Shelf:
         registry: Mapping[str, Series],
         programme: str,
         calculators: Mapping[str, str],
+        read: dict[tuple[str, str], Methodology] | None = None,
     ) -> None:
         self._shipped, self._registry, self._programme = dict(shipped), registry, programme
         self._calculators = calculators
         self.edition = 0
         self._taking = Lock()
+        self._read = {} if read is None else read
         self.registry = registry
         self.files: dict[str, str] = dict(shipped)
         self.library: Library = self.load({})
@@ -71,7 +77,9 @@ class Shelf:
         return self._loaded({**self.files, **changed})
 
     def _loaded(self, files: Mapping[str, str]) -> Library:
-        library = load_library(files, self._registry)
+        if len(self._read) > TEXTS_MAX:
+            self._read = {}
+        library = load_library(files, self._registry, self._read)
         if self._programme not in library.programmes:
             raise ProgrammeMissing(self._programme, sorted(library.programmes))
         load_calculators(self._calculators, library)
