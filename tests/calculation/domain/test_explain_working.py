@@ -48,9 +48,7 @@ def test_every_line_is_a_sentence_in_chinese_and_in_english() -> None:
         "It is rounded down to a whole mg: 233546 mg.",
         "Credited: 233546 mg.",
     ]
-    assert steps[1].sentence_zh == (
-        f"地铁每人公里减排量：46.7 g/km（官方数值的转载：{source}）。"
-    )
+    assert steps[1].sentence_zh == (f"地铁每人公里减排量：46.7 g/km（官方数值的转载：{source}）。")
     assert steps[-1].sentence_zh == "计入 233546 mg。"
 
 
