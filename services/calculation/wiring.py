@@ -85,6 +85,7 @@ def open_shelf(shelf: Shelf, reason: Reason, today: int, database: Database) -> 
     """Takes what was published, and notes what serves; StartRefused when it must not."""
     try:
         with database.transaction() as connection:
+            Editions(connection).lock()  # first: nobody publishes between the look and the note
             shelf.refresh(connection)
             open_library(
                 shelf.library, shelf.programme, reason, today,

@@ -175,7 +175,6 @@ FIRST_TO_LOOK = pytest.param(True, id="own shelf")
 LATE = pytest.param(
     False,
     id="shelf of its process",
-    marks=pytest.mark.xfail(strict=True, reason="the servicer has refreshed the shelf before"),
 )
 
 

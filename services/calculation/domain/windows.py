@@ -98,10 +98,18 @@ class Restated:
     previous_class: Ints
 
 
-def differences(before: Assessed, after: Assessed) -> Restated:
-    """Those of `after` that differ from `before` (the same acts, element by element)."""
+def differences(before: Assessed, after: Assessed, assets: Mapping[int, str]) -> Restated:
+    """Those of `after` that differ from `before` (the same acts, element by element).
+
+    `assets` says what the classes count that an act left or came into: as many points as there
+    were milligrams are not the same.
+    """
     delta = after.amount - before.amount
-    changed = np.flatnonzero((delta != 0) | (after.verdict != before.verdict))
+    moved = np.flatnonzero(after.asset_class != before.asset_class)
+    other = np.zeros(len(delta), np.bool_)
+    pairs = zip(before.asset_class[moved].tolist(), after.asset_class[moved].tolist(), strict=True)
+    other[moved] = [assets.get(old) != assets.get(new) for old, new in pairs]
+    changed = np.flatnonzero((delta != 0) | (after.verdict != before.verdict) | other)
     old, new = before.asset_class[changed], after.asset_class[changed]
     return Restated(after.take(changed), delta[changed], np.where(old == new, 0, old))
 

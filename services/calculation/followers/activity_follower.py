@@ -50,6 +50,7 @@ class ActivityApplier:
     def __init__(self, database: Database, shelf: Shelf, committed: Callable[[], None]) -> None:
         self._database = database
         self._shelf = shelf
+        self._library = shelf.library
         self._committed = committed
         self._scenes: dict[int, SceneCode] = {}
         self._cursors: dict[int, int] = {}
@@ -108,14 +109,21 @@ class ActivityApplier:
         try:
             with self._database.transaction() as connection, self._classes.within(connection):
                 self._connection = connection
-                if self._shelf.refresh(connection):
-                    self._caps.forget()  # what was used is what the library of today says
+                self._take_library(connection)
                 return bool(change(connection))
         except BaseException:
             self._caps.forget()  # it may remember what was rolled back
             raise
         finally:
             self._connection = None
+
+    def _take_library(self, connection: sa.Connection) -> None:
+        """One library for the whole transaction; others of this process refresh the shelf too."""
+        self._shelf.refresh(connection)
+        library = self._shelf.library
+        if library is not self._library:
+            self._caps.forget()  # what was used is what the library of today says
+            self._library = library
 
     def _assess(self, runs: list[pb.ActivityRun], connection: sa.Connection) -> None:
         book, rules = Book(connection), self._rules()
@@ -148,7 +156,7 @@ class ActivityApplier:
         return found
 
     def _rules(self) -> Rulebook:
-        return Rulebook(self._shelf.programme, self._scenes)
+        return Rulebook(self._shelf.programme_of(self._library), self._scenes)
 
     def _load_cap(
         self, cap_key: str, shards: NDArray[np.int64], windows: NDArray[np.int64]

@@ -7,7 +7,7 @@ evaluating the survivors of the days it can reach and writing down what differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -43,6 +43,7 @@ class Book(Protocol):
         self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
     ) -> Assessed: ...
     def newest(self, shard: int, activity_position: int) -> Assessed | None: ...
+    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 class Fresh(NothingUsed):
@@ -157,7 +158,10 @@ def reassess(
     after = assess(before.acts, rules, caps=fresh, classes=classes)
     own = before.acts.civil_day >= first
     before, after = before.take(own), after.take(own)
-    return Reassessed(before, after, differences(before, after), fresh)
+    moved = before.asset_class != after.asset_class
+    codes = np.unique(np.concatenate([before.asset_class[moved], after.asset_class[moved]]))
+    assets = book.assets_of(codes.tolist()) if len(codes) else {}
+    return Reassessed(before, after, differences(before, after, assets), fresh)
 
 
 def used_in(

@@ -68,7 +68,8 @@ def backtest_piece(
     """Adds one piece to the tally."""
     shards, month, number, slices = piece
     again = reassess(
-        np.array(shards), days_of_month(month), rules, book=_Reader(book), classes=classes,
+        np.array(shards), days_of_month(month), rules, book=_Reader(book, classes),
+        classes=classes,
         among=slice_of(number, slices) if slices > 1 else None,
     )  # fmt: skip
     kept = np.unique(again.before.asset_class)
@@ -79,8 +80,13 @@ def backtest_piece(
 class _Reader:
     """A book that can only be read: a backtest that tried to write would fail."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, classes: DraftClasses) -> None:
         self.read_days = book.read_days
+        self._book, self._classes = book, classes
+
+    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]:
+        kept = self._book.assets_of([code for code in codes if code > 0])
+        return {**kept, **self._classes.assets}
 
     def write(self, assessed: Assessed) -> None:
         raise AssertionError("a backtest writes nothing")
