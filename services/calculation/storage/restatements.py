@@ -111,6 +111,13 @@ class Restatements:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
+    def under_way(self) -> int | None:
+        """The oldest restatement that is not done; None when all are."""
+        return self._one(
+            "select min(restatement) from restatement_shard s join restatement r"
+            " using (restatement) where s.month <= r.last_month"
+        )
+
     def begin(self, order: RestatementOrder) -> int:
         """The restatement of that request: a new one, or the one that it began before.
 

@@ -70,6 +70,7 @@ class Editions(Protocol):
 class Restatements(Protocol):
     """Where restatements are begun; see `storage.restatements.Restatements`."""
 
+    def under_way(self) -> int | None: ...
     def begin(self, order: RestatementOrder) -> int: ...
     def begun_by(self, request_id: UUID) -> int | None: ...
 
@@ -204,7 +205,7 @@ def publish_draft(
         order = RestatementOrder(
             month_of(judged.first_day or 0), month_of(today), publisher, reason, request_id
         )
-        restatement = _begin(order, judged.past, restatements)
+        restatement = _begin(draft, order, judged.past, restatements)
     published = drafts.publish(number, publisher)
     editions.add(
         shelf.programme_of(judged.library), publisher, draft=number, restatement=restatement
@@ -232,7 +233,9 @@ def _judge_again(
     return judged
 
 
-def _begin(order: RestatementOrder, past: tuple[str, ...], restatements: Restatements) -> int:
+def _begin(
+    draft: Draft, order: RestatementOrder, past: tuple[str, ...], restatements: Restatements
+) -> int:
     if not order.reason:
         raise FieldInvalid(
             order.reason.missing,
@@ -241,6 +244,14 @@ def _begin(order: RestatementOrder, past: tuple[str, ...], restatements: Restate
         )
     if restatements.begun_by(order.request_id) is not None:
         raise request_reused("PublishLibraryDraft")
+    under_way = restatements.under_way()
+    if under_way is not None:
+        # Pieces run under the library of the day: one reason would be told for both changes.
+        raise _conflict(
+            draft,
+            f"restatements/{under_way} is under way and this changes the past again; publish it "
+            "when GetRestatement says done",
+        )
     return restatements.begin(order)
 
 
