@@ -92,9 +92,9 @@ class Chooser:
         return {key: ends[0] for key, ends in self._constants.items()}
 
     def ends(self) -> list[Names]:
-        """Every combination of the ends of what is uncertain."""
+        """Every combination of the ends of what is uncertain, and the values themselves."""
         ways: list[Names] = []
-        for sides in product((1, 2), repeat=len(self.uncertain)):
+        for sides in self._sides():
             names: dict[str, Fraction | str] = dict(self.as_written())
             for key, side in zip(self.uncertain, sides, strict=True):
                 ends = self._constants.get(key)
@@ -103,13 +103,18 @@ class Chooser:
         return ways
 
     def corners(self, rows: Mapping[str, Row]) -> list[dict[str, Fraction]]:
-        """The values of all factors at every combination of ends, for the rows of one act."""
+        """The values of all factors at every way of `ends`, for the rows of one act."""
         every = self._constants | {key: row.ends for key, row in rows.items()}
         written = {key: ends[0] for key, ends in every.items()}
         return [
             written | {k: every[k][side] for k, side in zip(self.uncertain, sides, strict=True)}
-            for sides in product((1, 2), repeat=len(self.uncertain))
+            for sides in self._sides()
         ]
+
+    def _sides(self) -> list[tuple[int, ...]]:
+        """For each uncertain factor 0 its value, 1 its low, 2 its high."""
+        count = len(self.uncertain)
+        return list(dict.fromkeys([(0,) * count, *product((1, 2), repeat=count)]))
 
 
 def chooser_of(rule: Mapping[str, Any], series: Mapping[str, Any]) -> Chooser:
