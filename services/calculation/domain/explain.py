@@ -93,7 +93,7 @@ def _operands(version: Version, act: Act) -> list[Step]:
         steps.append(step(label.label_zh, label.label_en, label.name, word, ""))
     means = history_text(version, act)
     for history in version.histories:
-        unit = next(m.unit for m in version.measures if m.name == history.of)
+        unit = version.unit_of_history(history.name)
         steps.append(
             step(history.label_zh, history.label_en, history.name, means[history.name], unit,
                  history.source, "", history.status)
@@ -217,10 +217,8 @@ def filled(version: Version, text: str, act: Act) -> str:
     shown = dict(constants_of(version))
     shown |= {m.name: f"{act.measures[m.name]} {m.unit}" for m in version.measures}
     shown |= {
-        history.name: f"{mean} {history.name.rpartition('_')[2]}"
-        for history, mean in zip(
-            version.histories, history_text(version, act).values(), strict=True
-        )
+        name: f"{mean} {version.unit_of_history(name)}"
+        for name, mean in history_text(version, act).items()
     }
     for factor in version.factors:
         if factor.table is not None:

@@ -87,6 +87,11 @@ class Version:
         """What a result counts: mg or point."""
         return "point" if self.asset.startswith("point:") else "mg"
 
+    def unit_of_history(self, name: str) -> str:
+        """The unit of a history's mean: that of its measure."""
+        of = next(history.of for history in self.histories if history.name == name)
+        return next(measure.unit for measure in self.measures if measure.name == of)
+
     def in_force(self, day: int) -> bool:
         """Whether the version holds on that civil day."""
         return self.effective_day <= day and (self.end_day is None or day < self.end_day)

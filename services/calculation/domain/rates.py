@@ -14,9 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from services.calculation.domain.exact import Act, assess_act, row_of
-from services.calculation.domain.explain import Step, decimal_text, explain
+from services.calculation.domain.explain import Step, decimal_text, explain, pieces_of
 from services.calculation.domain.methodology import Methodology, Version
-from services.calculation.domain.parse import tokens_of
 from services.calculation.domain.rule import STATUSES, Factor
 from services.calculation.domain.tables import EVER, Row
 from services.calculation.domain.wording import step
@@ -169,12 +168,8 @@ def worded(version: Version, language: str) -> str:
     named = [(m.name, m.label_zh, m.label_en) for m in version.measures]
     named += [(f.key, f.label_zh, f.label_en) for f in version.factors]
     labels = {name: zh if language == "zh" else en for name, zh, en in named}
-    text, out, place = version.formula_text, [], 0
-    for token in tokens_of(text):
-        word = labels.get(token.text)
-        out += [text[place : token.start], f"[{word}]" if word else token.text]
-        place = token.start + len(token.text)
-    return " ".join("".join(out).split())
+    pieces = [f"[{labels[p]}]" if p in labels else p for p in pieces_of(version.formula_text)]
+    return " ".join("".join(pieces).split())
 
 
 def _notes(version: Version, act: Act, where: Where) -> list[Note]:

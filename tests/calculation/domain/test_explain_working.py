@@ -111,3 +111,12 @@ def test_a_measure_that_is_missing_is_an_error_and_not_a_zero() -> None:
 )
 def test_exact_decimals_are_written_whole(value: Fraction, text: str) -> None:
     assert decimal_text(value) == text
+
+
+def test_a_past_is_shown_in_the_unit_of_its_measure() -> None:
+    version = LIBRARY.version_on("sz-he-2022", 20_550, "home-electricity-day")
+    assert version is not None
+    act = Act({"energy_watt_hour": 9_600}, day=20_550, history={"own_mean_watt_hour": 11_200 * 7})
+    steps = explain(version, act).steps
+    assert any("11200 watt_hour" in step.expression for step in steps)
+    assert "11200 hour" not in " ".join(step.expression for step in steps)
