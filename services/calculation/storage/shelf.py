@@ -64,8 +64,7 @@ class Shelf:
         self._read = {} if read is None else read
         self.registry = registry
         self.files: dict[str, str] = dict(shipped)
-        self.library: Library = self.load({})
-        self.calculators: Calculators = load_calculators(calculators, self.library)
+        self.library, self.calculators = self._loaded(shipped)
 
     @property
     def programme(self) -> Programme:
@@ -74,16 +73,16 @@ class Shelf:
 
     def load(self, changed: Mapping[str, str]) -> Library:
         """The library with other texts in it; LibraryInvalid when it may not serve."""
-        return self._loaded({**self.files, **changed})
+        library, _ = self._loaded({**self.files, **changed})
+        return library
 
-    def _loaded(self, files: Mapping[str, str]) -> Library:
+    def _loaded(self, files: Mapping[str, str]) -> tuple[Library, Calculators]:
         if len(self._read) > TEXTS_MAX:
             self._read = {}
         library = load_library(files, self._registry, self._read)
         if self._programme not in library.programmes:
             raise ProgrammeMissing(self._programme, sorted(library.programmes))
-        load_calculators(self._calculators, library)
-        return library
+        return library, load_calculators(self._calculators, library)
 
     def programme_of(self, library: Library) -> Programme:
         """The crediting programme of another library."""
@@ -102,8 +101,7 @@ class Shelf:
         files = {**self._shipped, **texts}
         if files != self.files:
             # Taken only when all of it loads: one that does not is met again at the next look.
-            library = self._loaded(files)
-            calculators = load_calculators(self._calculators, library)
+            library, calculators = self._loaded(files)
             self.files, self.library, self.calculators = files, library, calculators
         self.edition = newest
         return True

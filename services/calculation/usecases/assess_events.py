@@ -34,16 +34,26 @@ Among = Callable[[Ints], NDArray[np.bool_]]
 """Which accounts of a column are meant."""
 
 
-class Book(Protocol):
+class Stored(Protocol):
+    """What is stored of past assessments; see `storage.book.Book`."""
+
+    def read_days(
+        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
+    ) -> Assessed: ...
+
+
+class Classes(Protocol):
+    """What classes count; see `storage.book.Book`."""
+
+    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
+
+
+class Book(Stored, Classes, Protocol):
     """What assessing needs of storage; see `storage.book.Book`."""
 
     def write(self, assessed: Assessed) -> None: ...
     def supersede(self, restated: Restated) -> None: ...
-    def read_days(
-        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
-    ) -> Assessed: ...
     def newest(self, shard: int, activity_position: int) -> Assessed | None: ...
-    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 class Fresh(NothingUsed):
@@ -72,13 +82,18 @@ class Fresh(NothingUsed):
 
 @dataclass(frozen=True)
 class Reassessed:
-    """Surviving acts as they were assessed and as they would be now, what differs, and what
-    they leave behind."""
+    """Surviving acts as they were assessed and as they would be now, and what they leave behind."""
 
     before: Assessed
     after: Assessed
-    restated: Restated
     left_behind: Fresh
+
+    def differences(self, classes: Classes) -> Restated:
+        """The assessments that would be others."""
+        old, new = self.before.asset_class, self.after.asset_class
+        codes = np.unique(np.concatenate([old[old != new], new[old != new]]))
+        assets = classes.assets_of(codes.tolist()) if len(codes) else {}
+        return differences(self.before, self.after, assets)
 
 
 def record_assessments(
@@ -119,7 +134,7 @@ def _settle(
         gone.acts.shard, days, rules, book=book, classes=classes,
         among=lambda accounts: accounts == gone.acts.account_id[0],
     )  # fmt: skip
-    book.supersede(again.restated)
+    book.supersede(again.differences(book))
     account, day = gone.acts.account_id, gone.acts.civil_day
     nothing = np.zeros(1, np.int64)
     for key in rules.keys_of(gone.acts):
@@ -142,11 +157,11 @@ def reassess(
     days: Days,
     rules: Rulebook,
     *,
-    book: Book,
+    book: Stored,
     classes: ClassBook,
     among: Among | None = None,
 ) -> Reassessed:
-    """What evaluating the survivors of whole months or windows from nothing changes.
+    """What evaluating the survivors of whole months or windows from nothing comes to.
 
     `days` must begin where windows of caps begin. The days before, as far as rules look back,
     are evaluated too, for what they leave behind, and change nothing.
@@ -157,15 +172,11 @@ def reassess(
     fresh = Fresh()
     after = assess(before.acts, rules, caps=fresh, classes=classes)
     own = before.acts.civil_day >= first
-    before, after = before.take(own), after.take(own)
-    moved = before.asset_class != after.asset_class
-    codes = np.unique(np.concatenate([before.asset_class[moved], after.asset_class[moved]]))
-    assets = book.assets_of(codes.tolist()) if len(codes) else {}
-    return Reassessed(before, after, differences(before, after, assets), fresh)
+    return Reassessed(before.take(own), after.take(own), fresh)
 
 
 def used_in(
-    cap_key: str, shards: Ints, windows: Ints, rules: Rulebook, book: Book, classes: ClassBook
+    cap_key: str, shards: Ints, windows: Ints, rules: Rulebook, book: Stored, classes: ClassBook
 ) -> Mapping[tuple[int, int], int]:
     """What every account of `shards` left behind under a key in `windows`, from what is stored."""
     first, last = int(windows.min()), int(windows.max())

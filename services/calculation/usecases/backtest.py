@@ -8,9 +8,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.calculation.domain.assess import Assessed, Rulebook
+from services.calculation.domain.assess import Rulebook
 from services.calculation.domain.tally import DraftClasses, Tally
-from services.calculation.usecases.assess_events import Among, Days, days_of_month, reassess
+from services.calculation.usecases.assess_events import (
+    Classes,
+    Days,
+    Stored,
+    days_of_month,
+    reassess,
+)
 from services.calculation.usecases.restate import SLICE_ACTS, slice_of
 from shared.ids import SHARDS
 
@@ -20,14 +26,10 @@ Piece = tuple[list[int], int, int, int]
 """Shards, month, slice, and how many slices there are."""
 
 
-class Book(Protocol):
+class Book(Stored, Classes, Protocol):
     """What a backtest reads; see `storage.book.Book`."""
 
-    def read_days(
-        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
-    ) -> Assessed: ...
     def count_acts(self, shards: Sequence[int], days: Days) -> Mapping[int, int]: ...
-    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 def pieces_of(
@@ -68,31 +70,9 @@ def backtest_piece(
     """Adds one piece to the tally."""
     shards, month, number, slices = piece
     again = reassess(
-        np.array(shards), days_of_month(month), rules, book=_Reader(book, classes),
-        classes=classes,
+        np.array(shards), days_of_month(month), rules, book=book, classes=classes,
         among=slice_of(number, slices) if slices > 1 else None,
     )  # fmt: skip
     kept = np.unique(again.before.asset_class)
     assets = dict(book.assets_of(kept[kept > 0].tolist()))
     tally.add(again.before, again.after, {**assets, **classes.assets})
-
-
-class _Reader:
-    """A book that can only be read: a backtest that tried to write would fail."""
-
-    def __init__(self, book: Book, classes: DraftClasses) -> None:
-        self.read_days = book.read_days
-        self._book, self._classes = book, classes
-
-    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]:
-        kept = self._book.assets_of([code for code in codes if code > 0])
-        return {**kept, **self._classes.assets}
-
-    def write(self, assessed: Assessed) -> None:
-        raise AssertionError("a backtest writes nothing")
-
-    def supersede(self, restated: object) -> None:
-        raise AssertionError("a backtest writes nothing")
-
-    def newest(self, shard: int, activity_position: int) -> Assessed | None:
-        raise AssertionError("a backtest reads days")

@@ -14,9 +14,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.calculation.domain.assess import Assessed, ClassBook, Rulebook
+from services.calculation.domain.assess import ClassBook, Rulebook
 from services.calculation.domain.windows import Restated
-from services.calculation.usecases.assess_events import Among, Days, days_of_month, reassess
+from services.calculation.usecases.assess_events import (
+    Among,
+    Classes,
+    Days,
+    Stored,
+    days_of_month,
+    reassess,
+)
 
 Ints = NDArray[np.int64]
 PIECE_ACTS = 100_000
@@ -68,17 +75,11 @@ class Changes:
                     yield number, asset, self.account_id[rows], self.acts[rows], self.delta[rows]
 
 
-class Book(Protocol):
+class Book(Stored, Classes, Protocol):
     """What restating needs of assessments; see `storage.book.Book`."""
 
-    def read_days(
-        self, shards: Ints, first_day: int, last_day: int, among: Among | None = None
-    ) -> Assessed: ...
-    def write(self, assessed: Assessed) -> None: ...
-    def newest(self, shard: int, activity_position: int) -> Assessed | None: ...
     def supersede(self, restated: Restated, restatement: int | None = None) -> None: ...
     def count_acts(self, shards: Sequence[int], days: Days) -> Mapping[int, int]: ...
-    def assets_of(self, codes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 class Restatements(Protocol):
@@ -117,8 +118,9 @@ def restate_piece(
         np.array([unit.shard for unit in units]), days, rules, book=book, classes=classes,
         among=slice_of(units[0].slice, slices) if slices > 1 else None,
     )  # fmt: skip
-    book.supersede(again.restated, units[0].restatement)
-    restatements.note(units[0], len(again.before.acts), changes_of(again.restated, book))
+    restated = again.differences(book)
+    book.supersede(restated, units[0].restatement)
+    restatements.note(units[0], len(again.before.acts), changes_of(restated, book))
     restatements.advance(units, [_onward(unit, slices) for unit in units])
     return True
 
@@ -152,7 +154,7 @@ def slice_of(number: int, slices: int) -> Among:
     return lambda accounts: (accounts >> 6) % slices == number
 
 
-def changes_of(restated: Restated, book: Book) -> Changes:
+def changes_of(restated: Restated, classes: Classes) -> Changes:
     """What each account gains or loses of each asset; an asset is what a class counts.
 
     An act is counted wherever its amount changed: in both assets when it counts another now, and
@@ -162,7 +164,7 @@ def changes_of(restated: Restated, book: Book) -> Changes:
     new = after.asset_class
     old = np.where(restated.previous_class != 0, restated.previous_class, new)
     distinct, place = np.unique(np.concatenate([new, old]), return_inverse=True)
-    names = book.assets_of(distinct.tolist())
+    names = classes.assets_of(distinct.tolist())
     assets = tuple(sorted(set(names.values())))
     numbers = {code: assets.index(name) for code, name in names.items()}
     # Two lines an act: what comes and what goes, which are one where the asset is the same.
