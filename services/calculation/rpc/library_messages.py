@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 from carbonaccount.calculation.v1 import methodology_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,16 +20,6 @@ from shared.ids import account_name
 from shared.refusal import FieldInvalid, ResourceNotFound
 
 _PATH = re.compile(r"(programmes/)?[a-z0-9][a-z0-9-]*\.toml", re.ASCII)
-
-
-def read_request_id(text: str) -> UUID:
-    """The key that makes a retry safe."""
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise FieldInvalid(
-            "request_id", f"request_id is {text[:36]!r}; it must be a UUID, 8-4-4-4-12 hex digits"
-        ) from error
 
 
 def read_number(name: str, collection: str) -> int:

@@ -34,6 +34,7 @@ from shared.ids import civil_day
 from shared.refusal import FieldInvalid, ResourceNotFound
 from shared.rpc.caller import caller
 from shared.rpc.paging import PageTokens, page_size_of
+from shared.rpc.request_id import read_request_id
 from shared.storage.engine import Database
 
 Result = TypeVar("Result")
@@ -141,7 +142,7 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
         """Keeps a file that loads."""
         path, request_id = (
             messages.read_path(request.file),
-            messages.read_request_id(request.request_id),
+            read_request_id(request.request_id),
         )
         drafter, today = caller().name, self._today()
         draft = await self._call(
@@ -168,7 +169,7 @@ class MethodologyServicer(pb_grpc.MethodologyServiceServicer):
     ) -> pb.PublishLibraryDraftResponse:
         """Puts a reviewed draft in force, in every worker from its next transaction on."""
         number, publisher = messages.read_number(request.name, "drafts"), caller().name
-        request_id = messages.read_request_id(request.request_id)
+        request_id = read_request_id(request.request_id)
         reason, today = messages.read_reason(request.reason_zh, request.reason_en), self._today()
         draft, restatement = await self._call(
             lambda c: publish_draft(

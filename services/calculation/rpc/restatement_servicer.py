@@ -9,7 +9,7 @@ from carbonaccount.calculation.v1 import restatement_service_pb2 as pb
 from carbonaccount.calculation.v1 import restatement_service_pb2_grpc as pb_grpc
 
 from services.calculation.domain.notices import notice_of
-from services.calculation.rpc.library_messages import read_number, read_reason, read_request_id
+from services.calculation.rpc.library_messages import read_number, read_reason
 from services.calculation.rpc.messages import read_day, write_day
 from services.calculation.storage.restatements import AccountChange, Progress, Restatements
 from services.calculation.usecases.assess_events import days_of_month, month_of
@@ -19,6 +19,7 @@ from shared.ids import account_id_of, civil_day, shard_of
 from shared.refusal import FieldInvalid, ResourceNotFound
 from shared.rpc.caller import caller
 from shared.rpc.paging import PageTokens, page_size_of
+from shared.rpc.request_id import read_request_id
 from shared.storage.engine import Database
 
 MONTHS_MAX = 500

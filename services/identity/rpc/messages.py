@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from carbonaccount.identity.v1 import account_pb2, consent_pb2, consent_service_pb2
 from carbonaccount.identity.v1 import account_service_pb2 as pb
@@ -22,6 +21,7 @@ from services.identity.usecases.check_consents import Check
 from shared.ids import account_id_of, account_name, from_us, new_account_id
 from shared.refusal import FieldInvalid, Refusal
 from shared.rpc.caller import caller
+from shared.rpc.request_id import read_request_id
 from shared.rpc.status import to_status
 
 MOMENTS = (-62_135_596_800, 253_402_300_800)
@@ -30,19 +30,11 @@ MOMENTS = (-62_135_596_800, 253_402_300_800)
 
 def read_request(message: Any, method: str, secret: bytes) -> Request:
     """Who asks what; the request id is the caller's own, so callers never collide."""
-    given = message.request_id
-    try:
-        well_formed = str(UUID(given)) == given.lower()
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise FieldInvalid(
-            "request_id", f"request_id is {given[:36]!r}; it must be a UUID, 8-4-4-4-12 hex digits"
-        )
+    request_id = str(read_request_id(message.request_id))
     who = caller()
     content = message.SerializeToString(deterministic=True)
     return Request(
-        key=keyed_digest(secret, REQUEST, who.kind, who.customer_ref or who.name, given.lower()),
+        key=keyed_digest(secret, REQUEST, who.kind, who.customer_ref or who.name, request_id),
         content=keyed_digest(secret, CONTENT, method, content),
         method=method,
         # The name in a customer's token may be the bank's number of a person; it stays out.
