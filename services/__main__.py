@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +14,18 @@ import grpc
 import grpc.aio
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from services.activity.feeds import RefusedLine, feed_path, map_feed, read_mapping
 from services.calculation.verify_command import verify_result
+from services.launch import key_commands
 from services.launch.clients import Clients
+from services.launch.faults import clear_faults
 from services.launch.layout import SERVICES, Layout, this_checkout
 from services.launch.main_job import TRIPS_MAPPING, Progress, Report, run_main_job
 from services.launch.summary import print_summary, read_report, write_report
 from services.launch.supervisor import Supervisor
-from shared.rpc.caller import KINDS
-from shared.rpc.tokens import load_or_make_key, make_token
-from shared.settings import StartRefused
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 _WATCH_S = 0.2
@@ -47,7 +43,7 @@ def run(
 ) -> None:
     """Start everything, do the main job the first time, and keep serving until Ctrl-C."""
     console = Console()
-    with _clear_faults(console):
+    with clear_faults(console):
         _run(this_checkout(), console, once=once, workers=workers)
 
 
@@ -79,44 +75,6 @@ def _run(layout: Layout, console: Console, *, once: bool, workers: int) -> None:
         supervisor.stop()
 
 
-@contextmanager
-def _clear_faults(console: Console) -> Iterator[None]:
-    """Whatever hinders the start ends in lines that say what to do, and exit code 2."""
-    try:
-        yield
-    except StartRefused as error:
-        said = str(error)
-    except OSError as error:
-        said = (
-            f"{error.filename or 'a file'}: {error.strerror}; make room or make it usable, or "
-            "name another place in CARBONACCOUNT_VAR_DIR"
-        )
-    else:
-        return
-    console.print(f"[red]cannot run:[/] {escape(said)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(2)
-
-
-@app.command()
-def token(
-    kind: Annotated[str, typer.Argument(help=f"one of {', '.join(KINDS[1:])}")],
-    name: Annotated[str, typer.Argument(help="such as sources/bike-demo or operators/me")],
-    customer_ref: Annotated[str, typer.Option(help="the bank's reference of a customer")] = "",
-    account: Annotated[str, typer.Option(help="accounts/{account} of a customer")] = "",
-    lifetime_s: Annotated[int, typer.Option(help="seconds until it expires", min=1)] = 3600,
-) -> None:
-    """Print a signed development token for a caller."""
-    if kind not in KINDS[1:]:
-        print(f"kind is {kind!r}; it must be one of {', '.join(KINDS[1:])}", file=sys.stderr)
-        raise typer.Exit(2)
-    with _clear_faults(Console(stderr=True)):
-        key = load_or_make_key(this_checkout().keys)
-    made = make_token(
-        key, kind, name, customer_ref=customer_ref, account=account, lifetime_s=lifetime_s
-    )
-    print(made)
-
-
 @app.command("check-feed")
 def check_feed(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, may be gzip")],
@@ -141,6 +99,10 @@ def check_feed(
 
 
 app.command("verify")(verify_result)
+app.command("token")(key_commands.token)
+app.command("bank-ticket")(key_commands.bank_ticket)
+app.add_typer(key_commands.keys, name="keys")
+app.add_typer(key_commands.wrapping_keys, name="wrapping-keys")
 
 
 async def _main_job(layout: Layout, supervisor: Supervisor, console: Console) -> Report:

@@ -195,3 +195,33 @@ class DeadlineExceeded(Refusal):
     """The caller's deadline passed before the work was done."""
 
     code, reason = Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
+
+
+class EtagMismatch(Refusal):
+    """The resource changed since it was read."""
+
+    code, reason = Code.ABORTED, "ETAG_MISMATCH"
+
+
+class ConfirmationMissing(Refusal):
+    """A sensitive scope was agreed to without a confirmation of its own."""
+
+    reason = "CONFIRMATION_MISSING"
+
+
+class GuardianRequired(Refusal):
+    """The holder is under 14 and only the guardian decides that."""
+
+    reason = "GUARDIAN_REQUIRED"
+
+
+class SubjectNotBound(Refusal):
+    """The subject is bound to no account."""
+
+    reason = "SUBJECT_NOT_BOUND"
+
+
+class CodeInvalid(Refusal):
+    """The one-time code or ticket was used, has run out, or never was."""
+
+    reason = "CODE_INVALID"

@@ -20,8 +20,15 @@ import structlog
 import uvloop
 
 from shared.log import configure_log
+from shared.rpc.keyring import TOKENS, Signer
 from shared.rpc.server import Server
-from shared.rpc.tokens import TokenVerifier, load_or_make_key, make_token
+from shared.rpc.tokens import (
+    SIGNING_FILE,
+    VERIFYING_FILE,
+    TokenVerifier,
+    load_or_make_key,
+    make_token,
+)
 from shared.settings import StartRefused, read_settings
 
 _log = structlog.get_logger()
@@ -65,25 +72,32 @@ def run(
 
 def build_server(settings: ServiceSettings) -> Server:
     """A server with the runtime's policies at the address of the settings."""
+    published = settings.keys_dir / VERIFYING_FILE
+    if not published.exists() and (settings.keys_dir / SIGNING_FILE).exists():
+        load_or_make_key(settings.keys_dir)  # publishes a key of before there was a ring
     return Server(
         settings.listen,
-        verifier=TokenVerifier(settings.keys_dir / "token-verifying.pem"),
+        verifier=TokenVerifier(published),
         deadline_default_ms=settings.deadline_default_ms,
         grace_ms=settings.grace_ms,
     )
 
 
 def service_token(settings: ServiceSettings, service: str) -> Callable[[], str]:
-    """Tokens by which `service` calls its siblings, renewed before they expire."""
-    key = load_or_make_key(settings.keys_dir)
-    made = ("", 0.0)
+    """Tokens by which `service` calls its siblings, renewed before they expire.
+
+    A rotation of the keys renews them too, so that the old key can be retired after it.
+    """
+    signer = Signer(settings.keys_dir, TOKENS)
+    text, made_by, stale_at_s = "", signer.key, 0.0
 
     def token() -> str:
-        nonlocal made
-        if time.monotonic() > made[1] - _TOKEN_S / 10:
+        nonlocal text, made_by, stale_at_s
+        key, now_s = signer.key, time.monotonic()
+        if now_s > stale_at_s or key is not made_by:
             text = make_token(key, "service", f"services/{service}", lifetime_s=_TOKEN_S)
-            made = (text, time.monotonic() + _TOKEN_S)
-        return made[0]
+            made_by, stale_at_s = key, now_s + 0.9 * _TOKEN_S
+        return text
 
     return token
 

@@ -16,15 +16,12 @@ import grpc
 import grpc.aio
 import pytest
 from carbonaccount.activity.v1 import activity_service_pb2 as activity_pb
-from carbonaccount.identity.v1 import account_pb2, consent_pb2
-from carbonaccount.identity.v1 import account_service_pb2 as account_pb
-from carbonaccount.identity.v1 import consent_service_pb2 as consent_pb
-from carbonaccount.identity.v1 import consent_service_pb2_grpc as consent_grpc
 from carbonaccount.settlement.v1 import ledger_service_pb2 as ledger_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.launch.clients import Clients
 from services.launch.layout import SERVICES, Layout
+from services.launch.people import People
 from services.launch.supervisor import Supervisor
 from shared.rpc.status import reason_of
 from shared.storage.embedded import EmbeddedPostgres
@@ -64,32 +61,22 @@ class World:
 
     def __init__(self, layout: Layout) -> None:
         self.clients = Clients(layout)
+        self.people = People(self.clients)
+        self.labels: dict[str, str] = {}
         self.layout = layout
 
     async def open_account(
-        self, label: str, scopes: tuple[str, ...] = ("scopes/travel-collect",)
+        self,
+        label: str,
+        scopes: tuple[str, ...] = ("scopes/travel-collect",),
+        partners: tuple[str, ...] = (),
     ) -> str:
-        """An account with consents that cover April 2026 on; known to activity on return."""
-        listed = await consent_grpc.ConsentServiceStub(
-            self.clients.operator("identity")
-        ).ListScopes(consent_pb.ListScopesRequest())
-        grants = [
-            consent_pb2.ConsentGrant(
-                scope=scope.name,
-                notice_digest=scope.notice_digest,
-                cover_from_time=scope.cover_from_earliest_time,
-            )
-            for scope in listed.scopes
-            if scope.name in scopes
-        ]
-        response = await self.clients.accounts(label).OpenAccount(
-            account_pb.OpenAccountRequest(
-                account=account_pb2.Account(display_name=label, region_code="440300"),
-                consents=grants,
-                request_id=str(uuid.uuid4()),
-            )
-        )
-        name = str(response.account.name)
+        """An account with consents that cover April 2026 on, bound to the partners' users of the
+        same label; known to activity on return."""
+        name = await self.people.open(label, scopes)
+        self.labels[name] = label
+        for source in partners:
+            await self.people.bind(label, name, source)
         await self.until_followed("activity", "identity")
         return name
 
@@ -121,6 +108,8 @@ class World:
 
 
 BIKE, BANK, METRO = "sources/bike-demo", "sources/bank-demo", "sources/metro-demo"
+BENCH = "sources/bench-demo"
+"""A system of the bank that reports rides and names accounts."""
 
 
 def ride(account: str, event: str, metres: int = 3000, **more: Any) -> activity_pb.ActivityReport:

@@ -40,7 +40,7 @@ from deploy.bench.world import SCENE, World, free_port, running_world
 from services.launch.clients import Clients
 from shared.log import configure_log
 from shared.rpc.server import Server
-from shared.rpc.tokens import TokenVerifier
+from shared.rpc.tokens import VERIFYING_FILE, TokenVerifier
 
 WORKERS = 2
 CALLERS = 4
@@ -212,7 +212,7 @@ def serve_echo(listen: str, keys: str) -> None:
     """A process that serves the echo until it is ended."""
 
     async def serve() -> None:
-        server = Server(listen, verifier=TokenVerifier(Path(keys) / "token-verifying.pem"))
+        server = Server(listen, verifier=TokenVerifier(Path(keys) / VERIFYING_FILE))
         server.add(pb_grpc.add_AssessmentServiceServicer_to_server, Echo())  # type: ignore[abstract]  # the load calls one method
         await server.start()
         await server.run_until_signal()

@@ -70,8 +70,8 @@ class Floor:
             url = f"{world.url('floor')}?options=-csearch_path%3D{schema}"
             migrate(url, versions)
         self._catalogue = load_catalogue()
-        source = self._catalogue.sources["sources/metro-demo"]
-        self._reader = ReportReader(self._catalogue, source, Keyring(b"floor" * 8))
+        source = self._catalogue.sources["sources/bench-demo"]
+        self._reader = ReportReader(self._catalogue, source, Keyring(b"floor" * 8), b"floor" * 8)
         scenes = {
             scene.code: SceneCode(scene.name, tuple(m.name for m in scene.measures))
             for scene in self._catalogue.scenes.values()

@@ -45,7 +45,7 @@ def _balances(world: World) -> float:
 def _duplicates(world: World, first: int, acts: int) -> float:
     secret = (world.layout.keys / "activity.key").read_bytes()
     catalogue = load_catalogue()
-    reader = ReportReader(catalogue, catalogue.sources[SOURCE], Keyring(secret))
+    reader = ReportReader(catalogue, catalogue.sources[SOURCE], Keyring(secret), secret)
     batches = [
         reader.read(pb.IngestActivitiesRequest.FromString(message).append.activities, now_us())
         for message in appends(world, first, acts // 2, BATCH)

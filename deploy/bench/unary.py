@@ -22,7 +22,7 @@ from services.launch.clients import Clients
 from services.launch.layout import Layout
 from shared.log import configure_log
 from shared.rpc.server import Server
-from shared.rpc.tokens import TokenVerifier
+from shared.rpc.tokens import VERIFYING_FILE, TokenVerifier
 
 CALLERS = 32
 ROUNDS = 3
@@ -42,7 +42,7 @@ def serve_echo(listen: str, keys: str) -> None:
     """A process that serves the echo until it is ended."""
 
     async def serve() -> None:
-        server = Server(listen, verifier=TokenVerifier(Path(keys) / "token-verifying.pem"))
+        server = Server(listen, verifier=TokenVerifier(Path(keys) / VERIFYING_FILE))
         server.add(pb_grpc.add_ActivityServiceServicer_to_server, Echo())  # type: ignore[abstract]  # the load calls one method
         await server.start()
         await server.run_until_signal()

@@ -22,7 +22,7 @@ from shared.storage.embedded import default_home
 
 HOME_SUFFIX = "-bench"
 SCENE = "scenes/metro-ride"
-SOURCE = "sources/metro-demo"
+SOURCE = "sources/bench-demo"
 ACTS_A_DAY = 3
 FIRST_OCCUR_S = 1_780_272_000  # 2026-06-01 08:00 in UTC+8; three rides an account on that day
 
@@ -99,13 +99,19 @@ def _load_accounts(world: World) -> None:
                 positions[shard] += 1
                 where = positions[shard]
                 copy.write_row((account_id, where, "2026-01-01", "2026-01-01", 1, shard))
+        # The notice in force, or a restart of identity would end these consents one by one.
+        row = connection.execute(
+            "select encode(digest, 'hex') from notice where scope = 1"
+        ).fetchone()
+        assert row is not None
+        notice = f"\\x{row[0]}"
         copy_consents = (
             "copy consent (account_id, grant_time, cover_from_time, number, scope, shard,"
             " notice_digest) from stdin"
         )
         with connection.cursor().copy(copy_consents) as copy:
             for account_id, shard in zip(world.ids, shards, strict=True):
-                copy.write_row((account_id, "2026-01-01", "2026-01-01", 1, 1, shard, "\\x00"))
+                copy.write_row((account_id, "2026-01-01", "2026-01-01", 1, 1, shard, notice))
         for shard, position in positions.items():
             connection.execute(
                 "update feed_head set position = %s where shard = %s", (position, shard)

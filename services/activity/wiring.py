@@ -17,9 +17,11 @@ from carbonaccount.feed.v1 import feed_service_pb2_grpc
 from services.activity.domain.catalogue import Catalogue, read_catalogue
 from services.activity.domain.keys import Keyring
 from services.activity.followers.consent_follower import FEED, ConsentProjection
+from services.activity.privacy_part import open_privacy_part
 from services.activity.rpc.activity_servicer import ActivityServicer
 from services.activity.rpc.catalogue_servicers import SceneServicer, SourceServicer
 from services.activity.settings import Settings
+from services.activity.storage.event_ids import digest_event_ids
 from services.activity.storage.journal import open_journal
 from services.activity.upstream.identity import IdentityFeed
 from services.activity.usecases.commit_submissions import Receipt, Submission, commit_submissions
@@ -31,6 +33,7 @@ from shared.feed.watch import Signal
 from shared.gather import Gatherer
 from shared.rpc.channel import open_channel
 from shared.rpc.paging import PageTokens
+from shared.rpc.server import Server
 from shared.service import build_server, load_secret, serve_until_signal, service_token
 from shared.storage.engine import Database
 from shared.storage.migrate import migrate
@@ -53,7 +56,9 @@ async def serve(settings: Settings) -> None:
     migrate(settings.database_url, MIGRATIONS)
     catalogue = load_catalogue()
     secret = load_secret(settings.keys_dir, "activity")
+    keyring = Keyring(secret)
     reading = Database(settings.database_url)
+    digest_event_ids(reading, keyring)
     writing = Database(settings.database_url, connections_max=2, threads=1, look_ups=True)
     signal = Signal()
 
@@ -69,29 +74,41 @@ async def serve(settings: Settings) -> None:
         weight=lambda response: len(response.snapshots),
     )
     server = build_server(settings)
-    server.add(
-        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server,
-        ActivityServicer(
-            database=reading,
-            gatherer=gatherer,
-            catalogue=catalogue,
-            keyring=Keyring(secret),
-            page_tokens=PageTokens(secret),
-            signal=signal,
-            clock=now_us,
-            poll_ms=settings.poll_ms,
-            window=settings.window_appends,
-        ),
+    servicer = ActivityServicer(
+        database=reading,
+        gatherer=gatherer,
+        catalogue=catalogue,
+        keyring=keyring,
+        subject_secret=load_secret(settings.keys_dir, "subject"),
+        page_tokens=PageTokens(secret),
+        signal=signal,
+        clock=now_us,
+        poll_ms=settings.poll_ms,
+        window=settings.window_appends,
     )
+    _add_servicers(server, servicer, catalogue, reading)
+    await serve_until_signal(
+        server,
+        background=[
+            leases.run(),
+            follower.run(),
+            open_privacy_part(settings, reading, catalogue).run(),
+        ],
+        closing=[gatherer.close, leases.release, channel.close, writing.close, reading.close],
+    )
+
+
+def _add_servicers(
+    server: Server, servicer: ActivityServicer, catalogue: Catalogue, database: Database
+) -> None:
+    server.add(activity_service_pb2_grpc.add_ActivityServiceServicer_to_server, servicer)
     server.add(scene_service_pb2_grpc.add_SceneServiceServicer_to_server, SceneServicer(catalogue))
     server.add(
         source_service_pb2_grpc.add_SourceServiceServicer_to_server, SourceServicer(catalogue)
     )
-    server.add(feed_service_pb2_grpc.add_FeedServiceServicer_to_server, FeedServicer(reading))
-    await serve_until_signal(
-        server,
-        background=[leases.run(), follower.run()],
-        closing=[gatherer.close, leases.release, channel.close, writing.close, reading.close],
+    server.add(
+        feed_service_pb2_grpc.add_FeedServiceServicer_to_server,
+        FeedServicer(database, "activity", (FEED,)),
     )
 
 

@@ -12,6 +12,7 @@ from shared.service import ServiceSettings
 class Settings(ServiceSettings):
     """What calculation is told."""
 
+    identity_address: str = field(metadata={"help": "set it to the address of identity"})
     activity_address: str = field(metadata={"help": "set it to the address of activity"})
     programme: str = "demo"
     restate_reason_zh: str = ""

@@ -21,6 +21,7 @@ from services.calculation.domain.library import Library, load_library
 from services.calculation.domain.registry import load_registry
 from services.calculation.factor_files import read_factor_files
 from services.calculation.followers.activity_follower import FEED, ActivityApplier
+from services.calculation.privacy_part import open_privacy_part
 from services.calculation.rpc.assessment_servicer import AssessmentServicer
 from services.calculation.rpc.factor_servicer import FactorServicer
 from services.calculation.rpc.footprint_servicer import FootprintServicer
@@ -122,7 +123,12 @@ async def serve(settings: Settings) -> None:
     _add_servicers(server, settings, shelf, reading, signal)
     await serve_until_signal(
         server,
-        background=[leases.run(), follower.run(), _keep_fresh(shelf, reading)],
+        background=[
+            leases.run(),
+            follower.run(),
+            _keep_fresh(shelf, reading),
+            open_privacy_part(settings, reading).run(),
+        ],
         closing=[leases.release, channel.close, writing.close, reading.close],
     )
 
@@ -153,7 +159,10 @@ def _add_servicers(
         footprint_service_pb2_grpc.add_FootprintServiceServicer_to_server,
         FootprintServicer(shelf, now_us),
     )
-    server.add(feed_service_pb2_grpc.add_FeedServiceServicer_to_server, FeedServicer(database))
+    server.add(
+        feed_service_pb2_grpc.add_FeedServiceServicer_to_server,
+        FeedServicer(database, "calculation", (FEED,)),
+    )
 
 
 async def _keep_fresh(shelf: Shelf, database: Database) -> None:

@@ -8,6 +8,7 @@ from carbonaccount.calculation.v1 import assessment_service_pb2_grpc as assessme
 from carbonaccount.feed.v1 import feed_service_pb2 as feed_pb
 from carbonaccount.feed.v1 import feed_service_pb2_grpc as feed_grpc
 from carbonaccount.identity.v1 import account_service_pb2_grpc as account_grpc
+from carbonaccount.identity.v1 import binding_service_pb2_grpc as binding_grpc
 from carbonaccount.identity.v1 import consent_service_pb2_grpc as consent_grpc
 from carbonaccount.settlement.v1 import ledger_service_pb2_grpc as ledger_grpc
 
@@ -18,6 +19,7 @@ from shared.rpc.tokens import load_or_make_key, make_token
 _DAY_S = 86_400
 _CONTRACT = (
     "carbonaccount.identity.v1.AccountService",
+    "carbonaccount.identity.v1.BindingService",
     "carbonaccount.identity.v1.ConsentService",
     "carbonaccount.activity.v1.ActivityService",
     "carbonaccount.calculation.v1.AssessmentService",
@@ -64,6 +66,14 @@ class Clients:
         name = "customers/demo"
         return consent_grpc.ConsentServiceStub(
             self.channel("identity", "customer", name, customer_ref, account)
+        )
+
+    def bindings(
+        self, kind: str, name: str, customer_ref: str = "", account: str = ""
+    ) -> binding_grpc.BindingServiceAsyncStub:
+        """Bindings, as the holder of an account or as a partner."""
+        return binding_grpc.BindingServiceStub(
+            self.channel("identity", kind, name, customer_ref, account)
         )
 
     def activities(self, source: str) -> activity_grpc.ActivityServiceAsyncStub:

@@ -15,10 +15,12 @@ SERVICES = ("identity", "activity", "calculation", "settlement")
 
 PORTS = {"identity": 50051, "activity": 50052, "calculation": 50053, "settlement": 50054}
 UPSTREAM = {
-    "activity": ("identity_address", "identity"),
-    "calculation": ("activity_address", "activity"),
-    "settlement": ("calculation_address", "calculation"),
+    "identity": (),
+    "activity": ("identity",),
+    "calculation": ("activity", "identity"),
+    "settlement": ("calculation", "identity"),
 }
+"""Whom each service calls, by a setting `<name>_address`."""
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _KNOWN = re.compile(f"CARBONACCOUNT_(VAR_DIR|POSTGRES_HOME|({'|'.join(SERVICES).upper()})_.+)")
 
@@ -62,9 +64,8 @@ class Layout:
             f"{prefix}LISTEN": self.listen(service),
             f"{prefix}KEYS_DIR": str(self.keys),
         }
-        if service in UPSTREAM:
-            setting, upstream = UPSTREAM[service]
-            ours[f"{prefix}{setting.upper()}"] = self.listen(upstream)
+        for upstream in UPSTREAM[service]:
+            ours[f"{prefix}{upstream.upper()}_ADDRESS"] = self.listen(upstream)
         kept = {n: v for n, v in self.environment.items() if not n.startswith("CARBONACCOUNT_")}
         told = {n: v for n, v in self.environment.items() if n.startswith(prefix)}
         return {**kept, **ours, **told}

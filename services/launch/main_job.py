@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,10 +14,6 @@ from carbonaccount.activity.v1 import activity_service_pb2 as activity_pb
 from carbonaccount.activity.v1 import activity_service_pb2_grpc as activity_grpc
 from carbonaccount.calculation.v1 import assessment_service_pb2 as assessment_pb
 from carbonaccount.calculation.v1 import assessment_service_pb2_grpc as assessment_grpc
-from carbonaccount.identity.v1 import account_pb2, consent_pb2
-from carbonaccount.identity.v1 import account_service_pb2 as account_pb
-from carbonaccount.identity.v1 import consent_service_pb2 as consent_pb
-from carbonaccount.identity.v1 import consent_service_pb2_grpc as consent_grpc
 from carbonaccount.settlement.v1 import ledger_service_pb2 as ledger_pb
 from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 
@@ -34,13 +29,12 @@ from services.activity.feeds import (
 from services.launch.clients import Clients
 from services.launch.lane import send_lane
 from services.launch.layout import CHECKOUT
+from services.launch.people import People
 from shared.ids import SHARDS
 
 TRIPS = CHECKOUT / "deploy" / "samples" / "JC-202004-citibike-tripdata.csv.gz"
 TRIPS_MAPPING = "citibike-2020"
-PROJECTION_S = 2.0  # an account is known to activity within this bound after it was opened
 _SCOPES = ("scopes/travel-collect", "scopes/finance-collect")
-_NAMESPACE = uuid.UUID("5f0f4c0e-6f0b-4b6f-9f61-9d5b3c1c2a11")  # of the demo's request ids
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -78,12 +72,13 @@ async def run_main_job(clients: Clients, progress: Progress) -> Report:
     )
 
     labels = sorted({act.account for act in [*acts, *bank_lines]})
-    accounts = await _open_accounts(clients, labels, progress)
+    accounts = await _open_accounts(clients, labels, trips.source, progress)
     report.accounts = len(accounts)
     sending = time.monotonic()
     outcomes: Counter[str] = Counter()
     for source, items in ((trips.source, acts), (bank.source, bank_lines)):
-        reports = [report_of(act, accounts[act.account]) for act in items]
+        rider_of = source if source == trips.source else ""
+        reports = [report_of(act, accounts[act.account], rider_of) for act in items]
         told = partial(progress, f"sending {source}")
         outcomes.update(await send_lane(clients.activities(source), "main-job", reports, told))
     await _wait_until_posted(clients, progress)
@@ -97,16 +92,17 @@ async def run_main_job(clients: Clients, progress: Progress) -> Report:
     report.acts_per_s = round((len(acts) + len(bank_lines)) / took)
     report.reduction_mg = await _reduction_by_scene(clients)
     report.balance_mg = await _balances(clients, accounts.values())
-    await _show_one(clients, accounts, acts, report)
+    await _show_one(clients, accounts, trips.source, acts, report)
     report.ledger_sum = await _audited(clients, progress)
     report.duration_s = round(time.monotonic() - started, 2)
     return report
 
 
-def report_of(act: MappedAct, account: str) -> activity_pb.ActivityReport:
-    """An act as the contract carries it."""
+def report_of(act: MappedAct, account: str, rider_of: str = "") -> activity_pb.ActivityReport:
+    """An act as the contract carries it: a partner names its own rider, the bank the account."""
     message = activity_pb.ActivityReport(
-        account=account,
+        account="" if rider_of else account,
+        subject=f"{rider_of}/subjects/{act.account}" if rider_of else "",
         scene=act.scene,
         source_event_id=act.source_event_id,
         measures=act.measures,
@@ -119,40 +115,24 @@ def report_of(act: MappedAct, account: str) -> activity_pb.ActivityReport:
     return message
 
 
-async def _open_accounts(clients: Clients, labels: list[str], progress: Progress) -> dict[str, str]:
-    """One account for each label, with the consents that the notices offer."""
-    scopes_of = consent_grpc.ConsentServiceStub(clients.operator("identity"))
-    scopes = (await scopes_of.ListScopes(consent_pb.ListScopesRequest())).scopes
-    grants = [
-        consent_pb2.ConsentGrant(
-            scope=scope.name,
-            notice_digest=scope.notice_digest,
-            cover_from_time=scope.cover_from_earliest_time,
-        )
-        for scope in scopes
-        if scope.name in _SCOPES
-    ]
+async def _open_accounts(
+    clients: Clients, labels: list[str], partner: str, progress: Progress
+) -> dict[str, str]:
+    """One account for each label, with the consents that the notices offer, bound at `partner`."""
+    people = People(clients)
+    await people.grants(_SCOPES)
     names: dict[str, str] = {}
     room = asyncio.Semaphore(16)
-    opened_now = False
 
     async def open_one(label: str) -> None:
-        nonlocal opened_now
         async with room:
-            request = account_pb.OpenAccountRequest(
-                account=account_pb2.Account(display_name=label, region_code="440300"),
-                consents=grants,
-                request_id=str(uuid.uuid5(_NAMESPACE, label)),
-            )
-            response = await clients.accounts(label).OpenAccount(request)
-            names[label] = response.account.name
-            age = time.time() - response.account.open_time.ToSeconds()
-            opened_now |= age < 2 * PROJECTION_S
+            account = await people.open(label, _SCOPES)
+            await people.bind(label, account, partner)
+            names[label] = account
             progress("opening accounts", len(names), len(labels))
 
     await asyncio.gather(*(open_one(label) for label in labels))
-    if opened_now:
-        await asyncio.sleep(PROJECTION_S)
+    await people.until_known()
     return names
 
 
@@ -223,22 +203,14 @@ async def _balances(clients: Clients, accounts: Iterable[str]) -> int:
 
 
 async def _show_one(
-    clients: Clients, accounts: dict[str, str], acts: list[MappedAct], report: Report
+    clients: Clients, accounts: dict[str, str], source: str, acts: list[MappedAct], report: Report
 ) -> None:
     """One trip, step by step, and the balance it went into."""
     trip = next(act for act in acts if act.measures["distance_metre"] > 0)
     account = accounts[trip.account]
     stub = activity_grpc.ActivityServiceStub(clients.operator("activity"))
-    found = None
-    token = ""
-    while found is None:
-        request = activity_pb.ListActivitiesRequest(parent=account, page_size=500, page_token=token)
-        page = await stub.ListActivities(request)
-        match = [a for a in page.activities if a.source_event_id == trip.source_event_id]
-        found, token = (match[0] if match else None), page.next_page_token
-        if not token:
-            break
-    assert found is not None
+    request = activity_pb.FindActivityRequest(source=source, source_event_id=trip.source_event_id)
+    found = (await stub.FindActivity(request)).activity
     name = f"{account}/assessments/{found.position}"
     response = await clients.assessments().GetAssessment(
         assessment_pb.GetAssessmentRequest(name=name)

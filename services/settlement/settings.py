@@ -11,6 +11,7 @@ from shared.service import ServiceSettings
 class Settings(ServiceSettings):
     """What settlement is told."""
 
+    identity_address: str = field(metadata={"help": "set it to the address of identity"})
     calculation_address: str = field(metadata={"help": "set it to the address of calculation"})
     run_acts_max: int = field(default=16_000, metadata={"min": 1, "max": 1_000_000})
     commit_transfers_max: int = field(default=10_000, metadata={"min": 1, "max": 100_000})

@@ -12,6 +12,7 @@ from carbonaccount.settlement.v1 import ledger_service_pb2_grpc
 from sqlalchemy.exc import OperationalError
 
 from services.settlement.followers.assessment_follower import FEED, AssessmentApplier
+from services.settlement.privacy_part import open_privacy_part
 from services.settlement.rpc.ledger_servicer import LedgerServicer
 from services.settlement.settings import Settings
 from services.settlement.storage.auditor import audit_shard
@@ -28,6 +29,7 @@ from shared.gather import Gatherer
 from shared.refusal import Refusal
 from shared.rpc.channel import open_channel
 from shared.rpc.paging import PageTokens
+from shared.rpc.server import Server
 from shared.service import build_server, load_secret, serve_until_signal, service_token
 from shared.storage.engine import Database
 from shared.storage.migrate import migrate
@@ -61,21 +63,15 @@ async def serve(settings: Settings) -> None:
     )
 
     server = build_server(settings)
-    server.add(
-        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server,
-        LedgerServicer(
-            database=reading,
-            gatherer=gatherer,
-            page_tokens=PageTokens(load_secret(settings.keys_dir, "settlement")),
-            signal=signal,
-            clock=now_us,
-            poll_ms=settings.poll_ms,
-        ),
-    )
-    server.add(feed_service_pb2_grpc.add_FeedServiceServicer_to_server, FeedServicer(reading))
+    _add_servicers(server, settings, reading, gatherer, signal)
     await serve_until_signal(
         server,
-        background=[leases.run(), follower.run(), _auditing(settings, reading)],
+        background=[
+            leases.run(),
+            follower.run(),
+            _auditing(settings, reading),
+            open_privacy_part(settings, reading).run(),
+        ],
         closing=[
             gatherer.close,
             leases.release,
@@ -85,6 +81,30 @@ async def serve(settings: Settings) -> None:
             writing.close,
             reading.close,
         ],
+    )
+
+
+def _add_servicers(
+    server: Server,
+    settings: Settings,
+    database: Database,
+    gatherer: Gatherer[Order, list[Posted | Refusal]],
+    signal: Signal,
+) -> None:
+    server.add(
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server,
+        LedgerServicer(
+            database=database,
+            gatherer=gatherer,
+            page_tokens=PageTokens(load_secret(settings.keys_dir, "settlement")),
+            signal=signal,
+            clock=now_us,
+            poll_ms=settings.poll_ms,
+        ),
+    )
+    server.add(
+        feed_service_pb2_grpc.add_FeedServiceServicer_to_server,
+        FeedServicer(database, "settlement", (FEED,)),
     )
 
 

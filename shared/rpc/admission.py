@@ -64,21 +64,28 @@ def owned_fields(request: Descriptor) -> tuple[str, ...]:
 
 
 def check_owner(who: Caller, policy: Policy, fields: tuple[str, ...], request: Any) -> None:
-    """Refuses a customer whose request is not about the account of the token.
+    """Refuses a customer whose request is about what is not the customer's.
 
-    Every field of `fields` that is set must name that account or something below it. One
-    plain field must be set; `account.name` may be empty, which is how an account is opened.
+    Every field of `fields` that is set must name the account of the token, one that the token
+    acts for, something below them, or the session of the token. One plain field must be set;
+    `account.name` may be empty, which is how an account is opened.
     """
     named = False
     for field in fields:
         outer, _, inner = field.partition(".")
         value = getattr(request, outer)
         value = getattr(value, inner) if inner else value
-        if value and not _is_below(value, who.account):
+        if value and not _reaches(who, value):
             raise _not_own(who, policy, field, value)
         named = named or bool(value) or bool(inner)
     if fields and not named:
         raise _not_own(who, policy, fields[0], "")
+
+
+def _reaches(who: Caller, name: str) -> bool:
+    if name == who.session:
+        return True
+    return any(_is_below(name, account) for account in (who.account, *who.acts_for))
 
 
 def _is_below(name: str, account: str) -> bool:
@@ -88,6 +95,6 @@ def _is_below(name: str, account: str) -> bool:
 def _not_own(who: Caller, policy: Policy, field: str, value: str) -> CallerNotAllowed:
     return CallerNotAllowed(
         f"{field} is {value[:64]!r} and this token is of {who.account or 'no account yet'}; "
-        "a customer reaches the own account only",
+        "a customer reaches the own account, those of wards and household, and the own session",
         metadata={"caller": who.account or "customer", "method": policy.method},
     )

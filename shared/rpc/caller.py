@@ -21,13 +21,25 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Caller:
-    """A principal: its kind, its name (such as sources/bike-demo), and for a customer the
-    bank's reference and, once opened, the account."""
+    """A principal: its kind and its name, such as sources/bike-demo.
+
+    A customer has the bank's reference of the relation (`customer_ref`), of the person
+    (`person_ref`, one for all relations; "" when the bank gives none), what the customer is to
+    the bank (`customer_kind`, a number of the contract), the civil day of the 14th birthday
+    while that lies ahead (`own_from_day`, days since 1970, else 0), and once opened the
+    `account`. `session` is sessions/{session} of a signed-in caller, `acts_for` the accounts of
+    wards and households that the token may act for besides.
+    """
 
     kind: str
     name: str
     customer_ref: str = ""
     account: str = ""
+    person_ref: str = ""
+    customer_kind: int = 0
+    own_from_day: int = 0
+    session: str = ""
+    acts_for: tuple[str, ...] = ()
 
 
 PUBLIC = Caller("public", "anyone")

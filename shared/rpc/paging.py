@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 from hashlib import sha256
+from typing import Any
 
 from shared.refusal import FieldInvalid, PageTokenInvalid
 
@@ -30,12 +31,13 @@ class PageTokens:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def seal(self, last: tuple[int, ...], *query: str) -> str:
-        """The token of the page after `last` of this query: its method, parent and filters."""
+    def seal(self, last: tuple[Any, ...], *query: str) -> str:
+        """The token of the page after `last`, whole numbers and texts, of this query: its method,
+        parent and filters."""
         body = json.dumps(last, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(self._mac(body, query) + body).decode().rstrip("=")
 
-    def open(self, token: str, *query: str) -> tuple[int, ...] | None:
+    def open(self, token: str, *query: str) -> tuple[Any, ...] | None:
         """The key that was sealed, None for the first page; PageTokenInvalid otherwise."""
         if not token:
             return None

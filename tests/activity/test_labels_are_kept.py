@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,12 +12,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.activity.domain.batch import Outcome
 from services.activity.rpc.messages import write_activity, write_run
 from services.activity.rpc.reports import ReportReader
+from services.activity.storage.event_ids import digest_event_ids
 from services.activity.storage.tables import COLUMN_WIDTHS, activity_run
 from services.activity.wiring import MIGRATIONS, load_catalogue
 from shared.ids import account_name
 from shared.storage.engine import Database, driver_of
 from shared.storage.migrate import migrate
-from tests.activity.world import KEYRING, MAY_S, NOW_US, open_store, read, report
+from tests.activity.world import (
+    KEYRING,
+    MAY_S,
+    NOW_US,
+    SUBJECT_SECRET,
+    open_store,
+    read,
+    report,
+)
 
 DIESEL = {"fuel": "diesel"}
 
@@ -146,13 +156,16 @@ def test_what_was_recorded_before_there_were_labels_has_none_and_is_still_known(
     migrate(database_url, tmp_path)
     with closing(Database(database_url)) as database:
         old = write_as_before(database, "old", 1)
+        shutil.copy(MIGRATIONS / "0002_labels.py", tmp_path)
+        migrate(database_url, tmp_path)
+        beside = write_as_before(database, "beside", 2)  # old code runs on for a while
         with database.transaction() as connection:
             file = "select pg_relation_filenode('activity_run')"
             before = driver_of(connection).execute(file).fetchall()
     catalogue = load_catalogue()
     with open_store(database_url, catalogue=catalogue) as store:
         assert store.sql(file) == before, "no row was written anew"
-        beside = write_as_before(store.database, "beside", 2)  # old code runs on for a while
+        assert digest_event_ids(store.database, KEYRING) == 2
         for key in (old, beside):
             activity = store.activity(64, key)
             assert activity is not None
@@ -162,7 +175,8 @@ def test_what_was_recorded_before_there_were_labels_has_none_and_is_still_known(
         assert store.sql("select position, measure_1, target, label_1 from activity") == [
             (1, 3000, 0, 0), (2, 3000, 0, 0),
         ]  # fmt: skip
-        reader = ReportReader(catalogue, catalogue.sources["sources/metro-demo"], KEYRING)
+        metro = replace(catalogue.sources["sources/metro-demo"], names_riders_by="account")
+        reader = ReportReader(catalogue, metro, KEYRING, SUBJECT_SECRET)
         again = report(
             "metro-ride", "old",
             account=account_name(64),

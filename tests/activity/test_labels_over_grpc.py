@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import grpc.aio
@@ -18,51 +16,40 @@ from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 
 from services.launch.lane import send_lane
 from services.launch.layout import Layout
-from services.launch.supervisor import Supervisor
 from shared.ids import account_id_of, shard_of
 from shared.rpc.status import reason_of
-from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import METRO, World, free_port, refusal, ride, tell
+from tests.suite import METRO, World, refusal, ride, tell
 
-SERVICES = ("identity", "activity")
 MOBILITY = "sources/mobility-demo"
 INVALID = ("INVALID_ARGUMENT", "FIELD_INVALID")
 
 
-@pytest.fixture(scope="module")
-def suite(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """Identity and activity; what is worth what is nobody's question here."""
-    environment = dict(os.environ)
-    for service in SERVICES:
-        name = f"labels_{uuid.uuid4().hex[:8]}_{service}"
-        postgres.create_database(name)
-        environment[f"CARBONACCOUNT_{service.upper()}_DATABASE_URL"] = postgres.url(name)
-        environment[f"CARBONACCOUNT_{service.upper()}_LISTEN"] = f"127.0.0.1:{free_port()}"
-    layout = Layout(tmp_path_factory.mktemp("var"), environment)
-    supervisor = Supervisor(layout, services=SERVICES)
-    try:
-        supervisor.start()
-        yield layout
-    finally:
-        supervisor.stop()
-
-
-def drive(account: str, event: str, **more: Any) -> pb.ActivityReport:
+def drive(rider: str, event: str, **more: Any) -> pb.ActivityReport:
     """A ride by electric car that replaced one by diesel."""
-    fields: dict[str, Any] = {"scene": "scenes/ev-ride", "labels": {"fuel": "diesel"}}
-    return ride(account, event, **{**fields, **more})
+    fields: dict[str, Any] = {
+        "subject": f"{MOBILITY}/subjects/{rider}",
+        "scene": "scenes/ev-ride",
+        "labels": {"fuel": "diesel"},
+    }
+    return ride("", event, **{**fields, **more})
+
+
+async def open_rider(world: World, label: str) -> str:
+    """An account that the mobility app's user of that label is bound to."""
+    return await world.open_account(label, partners=(MOBILITY,))
 
 
 def test_a_word_is_shown_to_whoever_reads_the_activity(suite: Layout) -> None:
     async def story(world: World) -> None:
-        account = await world.open_account("shown")
-        made = await world.record(drive(account, "shown-1"), MOBILITY)
+        account = await open_rider(world, "shown")
+        made = await world.record(drive("shown", "shown-1"), MOBILITY)
         channel = world.clients.channel("activity", "customer", "c", "shown", account)
         stub = activity_grpc.ActivityServiceStub(channel)
-        one = await stub.GetActivity(pb.GetActivityRequest(name=made.activity))
+        name = made.activity.replace(MOBILITY, account)
+        one = await stub.GetActivity(pb.GetActivityRequest(name=name))
         assert dict(one.activity.labels) == {"fuel": "diesel"}
         walk = {"scene": "scenes/walk", "labels": {}, "measures": {"count": 7250}}
-        await world.record(drive(account, "shown-2", **walk), MOBILITY)
+        await world.record(drive("shown", "shown-2", **walk), MOBILITY)
         page = await stub.ListActivities(pb.ListActivitiesRequest(parent=account))
         shown = {activity.scene: dict(activity.labels) for activity in page.activities}
         assert shown == {"scenes/ev-ride": {"fuel": "diesel"}, "scenes/walk": {}}
@@ -72,8 +59,8 @@ def test_a_word_is_shown_to_whoever_reads_the_activity(suite: Layout) -> None:
 
 def test_a_sibling_gets_codes_and_what_they_mean(suite: Layout) -> None:
     async def story(world: World) -> None:
-        account = await world.open_account("watched")
-        await world.record(drive(account, "watched-1"), MOBILITY)
+        account = await open_rider(world, "watched")
+        await world.record(drive("watched", "watched-1"), MOBILITY)
         mine, shard = account_id_of(account).to_bytes(8), shard_of(account_id_of(account))
         stub = activity_grpc.ActivityServiceStub(world.clients.sibling("activity"))
         call = stub.WatchActivities(
@@ -131,10 +118,10 @@ def test_a_bad_word_is_refused_alone_and_in_a_batch_for_one_reason(
     more, expected = BAD[what]
 
     async def story(world: World) -> None:
-        account = await world.open_account("bad-words")
+        await open_rider(world, "bad-words")
         event = uuid.uuid4().hex
-        assert await refusal(world.record(drive(account, event, **more), MOBILITY)) == expected
-        reports = [drive(account, event, **more), drive(account, f"{event}-good")]
+        assert await refusal(world.record(drive("bad-words", event, **more), MOBILITY)) == expected
+        reports = [drive("bad-words", event, **more), drive("bad-words", f"{event}-good")]
         response = await world.clients.activities(MOBILITY).BatchRecordActivities(
             pb.BatchRecordActivitiesRequest(activities=reports)
         )
@@ -148,13 +135,13 @@ def test_a_bad_word_is_refused_alone_and_in_a_batch_for_one_reason(
 
 def test_a_lane_takes_words_and_refuses_another_word_for_the_same_event(suite: Layout) -> None:
     async def story(world: World) -> None:
-        account = await world.open_account("lane")
+        await open_rider(world, "lane")
         reports = [
-            drive(account, "lane-1"),
-            drive(account, "lane-1"),
-            drive(account, "lane-1", labels={"fuel": "petrol"}),
-            drive(account, "lane-2", labels={"fuel": "petrol"}),
-            drive(account, "lane-3", labels={"fuel": "coal"}),
+            drive("lane", "lane-1"),
+            drive("lane", "lane-1"),
+            drive("lane", "lane-1", labels={"fuel": "petrol"}),
+            drive("lane", "lane-2", labels={"fuel": "petrol"}),
+            drive("lane", "lane-3", labels={"fuel": "coal"}),
         ]
         stub = world.clients.activities(MOBILITY)
         counts = await send_lane(stub, "words", reports, lambda done, total: None)
@@ -165,11 +152,11 @@ def test_a_lane_takes_words_and_refuses_another_word_for_the_same_event(suite: L
 
 def test_another_word_for_an_event_is_other_content(suite: Layout) -> None:
     async def story(world: World) -> None:
-        account = await world.open_account("conflict")
-        made = await world.record(drive(account, "conflict-1"), MOBILITY)
-        again = await world.record(drive(account, "conflict-1"), MOBILITY)
+        await open_rider(world, "conflict")
+        made = await world.record(drive("conflict", "conflict-1"), MOBILITY)
+        again = await world.record(drive("conflict", "conflict-1"), MOBILITY)
         assert (again.activity, again.repeated_event) == (made.activity, True)
-        other = drive(account, "conflict-1", labels={"fuel": "petrol"})
+        other = drive("conflict", "conflict-1", labels={"fuel": "petrol"})
         assert await refusal(world.record(other, MOBILITY)) == ("ALREADY_EXISTS", "RESOURCE_EXISTS")
         taken = await world.clients.activities(MOBILITY).WithdrawActivity(
             pb.WithdrawActivityRequest(name=made.activity, cause="wrong car")
@@ -181,8 +168,8 @@ def test_another_word_for_an_event_is_other_content(suite: Layout) -> None:
 
 def test_a_source_of_another_scene_may_not_report_it(suite: Layout) -> None:
     async def story(world: World) -> None:
-        account = await world.open_account("other-source")
-        outcome = await refusal(world.record(drive(account, "other-1"), METRO))
+        await open_rider(world, "other-source")
+        outcome = await refusal(world.record(drive("other-source", "other-1"), METRO))
         assert outcome == ("FAILED_PRECONDITION", "SCENE_NOT_GRANTED")
 
     tell(suite, story)

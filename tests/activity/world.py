@@ -1,4 +1,5 @@
-"""A small catalogue with and without labels, reports of its scenes, and a store to keep them."""
+"""A small catalogue with and without labels, reports of its scenes by account and by subject, and
+a store to keep them, fed with identity's snapshots."""
 
 from __future__ import annotations
 
@@ -7,26 +8,35 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 from carbonaccount.activity.v1 import activity_service_pb2 as pb
+from carbonaccount.identity.v1 import account_service_pb2 as account_pb
+from carbonaccount.identity.v1.account_pb2 import Account
+from carbonaccount.identity.v1.consent_pb2 import Consent
+from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.activity.domain.activity import Activity
+from services.activity.domain.activity import Activity, Named
 from services.activity.domain.batch import Batch, Judged
 from services.activity.domain.catalogue import Catalogue, read_catalogue
 from services.activity.domain.keys import Keyring
+from services.activity.followers.consent_follower import FEED, ConsentProjection
 from services.activity.rpc.reports import ReportReader
 from services.activity.storage.archive import Archive, Run
 from services.activity.storage.journal import Journal, open_journal
 from services.activity.usecases.commit_submissions import Submission, commit_submissions
 from services.activity.usecases.withdraw_activity import Withdrawal, withdraw_activity
 from services.activity.wiring import MIGRATIONS
+from shared.feed.cursors import read_cursors
 from shared.ids import account_name
 from shared.storage.engine import Database, driver_of
 from shared.storage.migrate import migrate
+from shared.subject import subject_digest
 
 MAY_S, NOW_US = 1_780_000_000, 1_790_000_000_000_000
 KEYRING = Keyring(b"k" * 32)
-SOURCE = "sources/any"
+SOURCE, PARTNER = "sources/any", "sources/partner"
+SUBJECT_SECRET = b"s" * 32
 WORDS = [f"word-{place}" for place in range(1, 65)]
 FUEL = {"name": "fuel", "values": ["petrol", "diesel"], "required": True}
 DIET = {"name": "diet", "values": WORDS, "required": False}
@@ -42,12 +52,14 @@ def scene_row(code: int, name: str, **more: Any) -> dict[str, Any]:
 
 
 def catalogue_of(*rows: dict[str, Any]) -> Catalogue:
-    """These scenes, and one source that may report them all."""
+    """These scenes, a system of the bank and a partner that may report them all."""
     scenes = {"scene": list(rows), "scope_codes": {"scopes/any": 1}}
     may = [row["name"] for row in rows]
-    return read_catalogue(
-        scenes, {"source": [{"code": 1, "name": SOURCE, "title": "Any", "scenes": may}]}
-    )
+    sources = [
+        {"code": 1, "name": SOURCE, "title": "Any", "scenes": may, "names_riders_by": "account"},
+        {"code": 2, "name": PARTNER, "title": "P", "scenes": may, "names_riders_by": "subject"},
+    ]
+    return read_catalogue(scenes, {"source": sources})
 
 
 CATALOGUE = catalogue_of(
@@ -55,8 +67,10 @@ CATALOGUE = catalogue_of(
     scene_row(2, "scenes/bus"),
     scene_row(3, "scenes/lunch", label=DIET),
     scene_row(4, "scenes/bill", label=DIET, claim="reference"),
+    scene_row(5, "scenes/meter", claim="account_reference"),
 )
-READER = ReportReader(CATALOGUE, CATALOGUE.sources[SOURCE], KEYRING)
+READER = ReportReader(CATALOGUE, CATALOGUE.sources[SOURCE], KEYRING, SUBJECT_SECRET)
+PARTNERS_READER = ReportReader(CATALOGUE, CATALOGUE.sources[PARTNER], KEYRING, SUBJECT_SECRET)
 
 
 def report(scene: str, event: str = "e", account_id: int = 64, **more: Any) -> pb.ActivityReport:
@@ -73,9 +87,57 @@ def report(scene: str, event: str = "e", account_id: int = 64, **more: Any) -> p
     return pb.ActivityReport(**{**fields, **more})
 
 
+def by_subject(scene: str, event: str = "e", subject: str = "u", **more: Any) -> pb.ActivityReport:
+    """The same as the partner reports it."""
+    return report(scene, event, **{"account": "", "subject": subject_name(subject), **more})
+
+
+def subject_name(subject: str) -> str:
+    """The partner's name of its user."""
+    return f"{PARTNER}/subjects/{subject}"
+
+
+def digest(subject: str) -> bytes:
+    """What is kept of it."""
+    return subject_digest(SUBJECT_SECRET, subject_name(subject))
+
+
 def read(*reports: pb.ActivityReport) -> Batch:
     """The reports as columns and refusals."""
     return READER.read(reports, NOW_US)
+
+
+def read_partner(*reports: pb.ActivityReport) -> Batch:
+    """The partner's reports as columns and refusals."""
+    return PARTNERS_READER.read(reports, NOW_US)
+
+
+def snapshot(
+    account_id: int,
+    *subjects: str | account_pb.BoundSubject,
+    state: int = 1,
+    consent: dict[str, Any] | None = None,
+) -> account_pb.AccountSnapshot:
+    """An account as identity sends it: a consent that covers 2020 on, as `consent` changes it,
+    and the partner's users who are bound to it."""
+    granted: dict[str, Any] = {
+        "scope": "scopes/any",
+        "state": Consent.STATE_GRANTED,
+        "cover_from_time": Timestamp(seconds=1_577_836_800),
+    }
+    bound = [
+        account_pb.BoundSubject(partner=PARTNER, subject_digest=digest(subject))
+        if isinstance(subject, str)
+        else subject
+        for subject in subjects
+    ]
+    return account_pb.AccountSnapshot(
+        account=account_name(account_id),
+        shard=account_id & 63,
+        state=Account.State.ValueType(state),
+        consents=[Consent(**{**granted, **(consent or {})})],
+        subjects=bound,
+    )
 
 
 class Store:
@@ -83,7 +145,8 @@ class Store:
 
     def __init__(self, database: Database, catalogue: Catalogue, accounts: Sequence[int]) -> None:
         self.database = database
-        self._catalogue = catalogue
+        self.catalogue = catalogue
+        self._position = 0
         self.sql(
             "insert into cursor (feed, shard, complete_time)"
             " select 'identity', shard, 'infinity' from generate_series(0, 63) as shard"
@@ -95,13 +158,24 @@ class Store:
             list(accounts),
         )
 
-    def record(self, *batches: Batch) -> list[Judged]:
+    def follow(self, *snapshots: account_pb.AccountSnapshot) -> None:
+        """Applies the snapshots, in one transaction, as the follower does."""
+        self._position += 1
+        moved = {s.shard: ShardCursor(shard=s.shard, position=self._position) for s in snapshots}
+        projection = ConsentProjection(self.database, self.catalogue)
+        with self.database.transaction() as connection:
+            projection.begin(read_cursors(connection, FEED, moved))
+        projection.apply(
+            [account_pb.WatchAccountsResponse(snapshots=snapshots, cursors=moved.values())]
+        )
+
+    def record(self, *batches: Batch, staleness_max_ms: int = 10**9) -> list[Judged]:
         """What became of each batch; all in one transaction."""
         receipts = commit_submissions(
             [Submission(batch) for batch in batches],
             work=partial(open_journal, self.database),
-            catalogue=self._catalogue,
-            staleness_max_ms=10**9,
+            catalogue=self.catalogue,
+            staleness_max_ms=staleness_max_ms,
         )
         judged = []
         for receipt in receipts:
@@ -112,22 +186,31 @@ class Store:
     def activity(self, account_id: int, key: bytes) -> Activity | None:
         """The activity read back."""
         with self.database.transaction() as connection:
-            return Archive(connection, self._catalogue, KEYRING).read_one(account_id, key)
+            activity = self.archive(connection).read_one(key)
+        return activity if activity and activity.account_id == account_id else None
 
     def withdraw(self, account_id: int, key: bytes) -> Activity:
         """The activity, taken back by an operator."""
-        withdrawal = Withdrawal(account_id, key, "operators/desk", "mistake", None)
+        return self.take_back(Withdrawal(Named(key, account_id), "operators/desk", "mistake", None))
+
+    def take_back(self, withdrawal: Withdrawal) -> Activity:
+        """The activity, taken back as the withdrawal says."""
         with self.database.transaction() as connection:
             return withdraw_activity(
                 withdrawal,
-                archive=Archive(connection, self._catalogue, KEYRING),
+                archive=self.archive(connection),
                 journal=Journal(driver_of(connection)),
+                catalogue=self.catalogue,
             )
 
     def runs(self, shard: int) -> list[Run]:
         """The feed of one shard from its beginning."""
         with self.database.transaction() as connection:
-            return Archive(connection, self._catalogue, KEYRING).read_runs({shard: 0}, 100)
+            return self.archive(connection).read_runs({shard: 0}, 100)
+
+    def archive(self, connection: sa.Connection) -> Archive:
+        """The reading side on a connection."""
+        return Archive(connection, self.catalogue)
 
     def sql(self, query: str, *parameters: Any) -> list[Any]:
         """Rows of a query; none of a command."""

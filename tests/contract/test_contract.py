@@ -90,11 +90,7 @@ def _refusals() -> dict[str, str]:
 
 @pytest.mark.parametrize("reason", sorted(_promised()))
 def test_a_reason_is_sent_with_the_code_that_its_comment_names(reason: str) -> None:
-    not_sent_yet = {"ETAG_MISMATCH"}  # no resource of this contract has an etag so far
-    if reason in not_sent_yet:
-        assert reason not in _refusals()
-    else:
-        assert _refusals()[reason] == _promised()[reason]
+    assert _refusals()[reason] == _promised()[reason]
 
 
 def test_no_refusal_has_a_reason_that_the_contract_does_not_list() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import socket
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ import psycopg
 import pytest
 from carbonaccount.identity.v1 import account_pb2, account_service_pb2, consent_service_pb2
 from carbonaccount.identity.v1 import account_service_pb2_grpc as account_grpc
+from carbonaccount.identity.v1 import binding_service_pb2_grpc as binding_grpc
+from carbonaccount.identity.v1 import community_service_pb2_grpc as community_grpc
 from carbonaccount.identity.v1 import consent_service_pb2_grpc as consent_grpc
-from carbonaccount.identity.v1.consent_pb2 import Consent, ConsentGrant
+from carbonaccount.identity.v1 import household_service_pb2_grpc as household_grpc
+from carbonaccount.identity.v1 import privacy_service_pb2_grpc as privacy_grpc
+from carbonaccount.identity.v1 import session_service_pb2_grpc as session_grpc
+from carbonaccount.identity.v1.consent_pb2 import Confirmation, Consent, ConsentGrant
 from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.identity.settings import Settings
 from services.identity.wiring import assemble, load_scopes
+from shared.clock import ClockUs, now_us
 from shared.rpc.status import reason_of
 from shared.rpc.tokens import load_or_make_key, make_token
 
@@ -53,9 +60,24 @@ def request_id() -> str:
     return str(uuid.uuid4())
 
 
+SCOPES = load_scopes()
+_taps = itertools.count()
+
+
 def grant_of(scope: str, **more: Any) -> ConsentGrant:
-    """What a customer says who read the notice in force."""
-    return ConsentGrant(scope=scope, notice_digest=load_scopes()[scope].notice_digest, **more)
+    """What a customer says who read the notice in force, and confirmed where that is needed."""
+    known = SCOPES[scope]
+    fields: dict[str, Any] = {"scope": scope, "notice_digest": known.notice_digest}
+    if known.sensitive:
+        fields["confirmation"] = confirmation()
+    if known.mandate is not None:
+        fields["mandate_digest"] = known.mandate.mandate_digest
+    return ConsentGrant(**{**fields, **more})
+
+
+def confirmation(seconds: float = 0, screen: str = "") -> Confirmation:
+    """A tap of its own, `seconds` from now."""
+    return Confirmation(confirm_time=soon(seconds), screen=screen or f"test/{next(_taps)}")
 
 
 @contextmanager
@@ -73,10 +95,14 @@ class Customer:
     house: House
     customer_ref: str
     account: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def call(self) -> dict[str, Any]:
-        return self.house.call("customer", "bank-app", self.customer_ref, self.account)
+        """Keyword arguments of a call by this customer; `facts` are the bank's, or other claims."""
+        return self.house.call(
+            "customer", "bank-app", self.customer_ref, self.account, **self.facts
+        )
 
     def open(
         self,
@@ -130,15 +156,23 @@ class House:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._key = load_or_make_key(settings.keys_dir)
-        self._channel = grpc.insecure_channel(settings.listen)
-        self.accounts = account_grpc.AccountServiceStub(self._channel)
-        self.consents = consent_grpc.ConsentServiceStub(self._channel)
+        self.channel = grpc.insecure_channel(settings.listen)
+        self.accounts = account_grpc.AccountServiceStub(self.channel)
+        self.consents = consent_grpc.ConsentServiceStub(self.channel)
+
+        self.sessions = session_grpc.SessionServiceStub(self.channel)
+        self.bindings = binding_grpc.BindingServiceStub(self.channel)
+        self.households = household_grpc.HouseholdServiceStub(self.channel)
+        self.communities = community_grpc.CommunityServiceStub(self.channel)
+        self.privacy = privacy_grpc.PrivacyServiceStub(self.channel)
 
     def call(
-        self, kind: str, name: str, customer_ref: str = "", account: str = ""
+        self, kind: str, name: str, customer_ref: str = "", account: str = "", **facts: Any
     ) -> dict[str, Any]:
-        """Keyword arguments of a call by such a caller."""
-        token = make_token(self._key, kind, name, customer_ref=customer_ref, account=account)
+        """Keyword arguments of a call by such a caller; `facts` are other claims of the token."""
+        token = make_token(
+            self._key, kind, name, customer_ref=customer_ref, account=account, **facts
+        )
         return {"metadata": [("authorization", f"Bearer {token}")], "timeout": 30}
 
     @property
@@ -149,8 +183,13 @@ class House:
     def operator(self) -> dict[str, Any]:
         return self.call("operator", "operators/desk")
 
-    def customer(self) -> Customer:
-        return Customer(self, f"bank-{secrets.token_hex(8)}")
+    def customer(self, **facts: Any) -> Customer:
+        """A person of whom the bank says `facts` in the token."""
+        return Customer(self, f"bank-{secrets.token_hex(8)}", facts=facts)
+
+    def customer_like(self, person: Customer) -> Customer:
+        """The same person, calling this service."""
+        return Customer(self, person.customer_ref, person.account, person.facts)
 
     def watch(self, cursors: dict[int, int] | None = None) -> Any:
         """A stream of the shards of `cursors`, of all from the beginning without any."""
@@ -167,11 +206,11 @@ class House:
             return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
 
     def close(self) -> None:
-        self._channel.close()
+        self.channel.close()
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[House]:
+def served(settings: Settings, clock: ClockUs = now_us) -> Iterator[House]:
     """Identity as its own process would serve it, on a loop of its own thread."""
     load_or_make_key(settings.keys_dir)
     loop = asyncio.new_event_loop()
@@ -182,18 +221,27 @@ def served(settings: Settings) -> Iterator[House]:
         return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
     async def build() -> Any:
-        return assemble(settings)
+        assembled = assemble(settings, clock)
+        await assembled.server.start()
+        return assembled, [asyncio.create_task(work) for work in assembled.background]
 
-    server, closing = wait(build())
-    wait(server.start())
+    async def end(assembled: Any, tasks: list[Any]) -> None:
+        await assembled.server.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for close in assembled.closing:
+            result = close()
+            if result is not None:
+                await result
+
+    running = wait(build())
     house = House(settings)
     try:
         yield house
     finally:
         house.close()
-        wait(server.stop())
-        for close in closing:
-            close()
+        wait(end(*running))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

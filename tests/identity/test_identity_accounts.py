@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -13,10 +14,24 @@ from carbonaccount.identity.v1.account_service_pb2 import (
     GetAccountRequest,
     LookUpAccountRequest,
     OpenAccountRequest,
+    OpenAccountResponse,
 )
-from carbonaccount.identity.v1.consent_pb2 import Consent
+from carbonaccount.identity.v1.consent_pb2 import Confirmation, Consent
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from identity_house import FINANCE, TRAVEL, House, grant_of, refused, request_id
+from identity_house import (
+    FINANCE,
+    READING,
+    TRAVEL,
+    House,
+    confirmation,
+    grant_of,
+    refused,
+    request_id,
+    soon,
+)
+
+from shared.rpc.status import reason_of
 
 OPEN, CLOSED = account_pb2.Account.STATE_OPEN, account_pb2.Account.STATE_CLOSED
 
@@ -31,29 +46,98 @@ def test_one_tap_opens_an_account_with_its_consents_in_the_order_asked(house: Ho
     assert all(c.state == Consent.STATE_GRANTED for c in answer.consents)
 
 
-def test_a_refused_consent_opens_nothing(house: House) -> None:
-    person = house.customer()
-    stale = grant_of(TRAVEL)
+def field_of(status: status_pb2.Status) -> str:
+    """The field that a refused item names."""
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            return str(bad.field_violations[0].field)
+    return ""
+
+
+def outcomes(answer: OpenAccountResponse) -> list[str]:
+    """For each consent asked its scope, or the reason of its refusal."""
+    return [o.consent.scope or reason_of(o.refusal) for o in answer.outcomes]
+
+
+def test_one_tap_needs_no_consent_at_all(house: House) -> None:
+    answer = house.customer().open()
+    assert answer.account.state == OPEN
+    assert not answer.consents
+    assert not answer.outcomes
+
+
+def test_a_consent_that_cannot_be_granted_is_refused_and_the_account_opens_all_the_same(
+    house: House,
+) -> None:
+    stale, unconfirmed = grant_of(READING), grant_of(TRAVEL)
     stale.notice_digest = b"\0" * 32
-    with refused("NOTICE_STALE"):
-        person.open(stale)
-    with refused("RESOURCE_NOT_FOUND"):
-        house.accounts.LookUpAccount(
-            LookUpAccountRequest(customer_ref=person.customer_ref), **house.operator
-        )
+    unconfirmed.ClearField("confirmation")
+    answer = house.customer().open(stale, unconfirmed, grant_of(FINANCE))
+    assert answer.account.state == OPEN
+    assert outcomes(answer) == ["NOTICE_STALE", "CONFIRMATION_MISSING", FINANCE]
+    assert [c.scope for c in answer.consents] == [FINANCE]
+    fields = [field_of(outcome.refusal) for outcome in answer.outcomes[:2]]
+    assert fields == ["consents[0].notice_digest", "consents[1].confirmation"]
 
 
-def test_a_scope_named_twice_opens_nothing(house: House) -> None:
-    with refused("FIELD_INVALID"):
-        house.customer().open(grant_of(TRAVEL), grant_of(TRAVEL))
+def test_two_sensitive_scopes_cannot_share_one_confirmation(house: House) -> None:
+    tap = confirmation()
+    answer = house.customer().open(
+        grant_of(TRAVEL, confirmation=tap), grant_of(FINANCE, confirmation=tap)
+    )
+    assert outcomes(answer) == [TRAVEL, "CONFIRMATION_MISSING"]
 
 
-def test_a_second_opening_of_the_same_customer_returns_the_same_account(house: House) -> None:
+def test_a_scope_that_is_not_sensitive_needs_no_confirmation(house: House) -> None:
+    answer = house.customer().open(grant_of(READING))
+    assert not answer.consents[0].HasField("confirmation")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(290, TRAVEL), (310, "FIELD_INVALID"), (-3590, TRAVEL), (-3610, "FIELD_INVALID")],
+)
+def test_a_confirmation_is_of_the_last_hour_by_a_clock_five_minutes_ahead_at_most(
+    house: House, seconds: int, expected: str
+) -> None:
+    tap = confirmation(seconds)
+    assert outcomes(house.customer().open(grant_of(TRAVEL, confirmation=tap))) == [expected]
+
+
+@pytest.mark.parametrize("screen", ["Travel", "a b", "x" * 65, "", "出行"])
+def test_a_screen_is_a_name_and_no_text(house: House, screen: str) -> None:
+    tap = Confirmation(confirm_time=soon(0), screen=screen)
+    assert outcomes(house.customer().open(grant_of(TRAVEL, confirmation=tap))) == ["FIELD_INVALID"]
+
+
+def test_a_scope_named_twice_is_granted_once(house: House) -> None:
+    answer = house.customer().open(grant_of(READING), grant_of(READING))
+    assert outcomes(answer) == [READING, READING]
+    assert answer.outcomes[0].consent == answer.outcomes[1].consent
+
+
+def test_a_second_account_for_the_same_person_is_refused(house: House) -> None:
     person = house.customer()
-    first = person.open(grant_of(TRAVEL), name="first")
-    second = person.open(grant_of(FINANCE), name="second")
-    assert second.account == first.account
-    assert list(second.consents) == list(first.consents)
+    first = person.open(grant_of(TRAVEL), name="first").account
+    with refused("RESOURCE_EXISTS") as error:
+        person.open(grant_of(FINANCE), name="second")
+    assert first.name.encode() in rpc_status.from_call(error.value).details[0].value
+    assert len(person.consents()) == 1
+
+
+def test_the_same_person_through_another_relation_has_an_account_already(house: House) -> None:
+    card = house.customer(person_ref="person-1", customer_kind=1)
+    debit = house.customer(person_ref="person-1", customer_kind=2)
+    card.open()
+    with refused("RESOURCE_EXISTS"):
+        debit.open()
+    assert house.customer(person_ref="person-2").open().account.state == OPEN
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_the_kind_of_customer_is_what_the_bank_said(house: House, kind: int) -> None:
+    assert house.customer(customer_kind=kind).open().account.customer_kind == kind
 
 
 def test_two_customers_have_two_accounts(house: House) -> None:
@@ -63,14 +147,20 @@ def test_two_customers_have_two_accounts(house: House) -> None:
 @pytest.mark.parametrize("one_request", [True, False])
 def test_a_hundred_openings_at_once_give_one_account(house: House, one_request: bool) -> None:
     person, key, start = house.customer(), request_id(), Barrier(100)
+    grant = grant_of(TRAVEL)
 
     def attempt(_: int) -> str:
         start.wait()
-        return person.open(grant_of(TRAVEL), request=key if one_request else "").account.name
+        try:
+            return person.open(grant, request=key if one_request else "").account.name
+        except grpc.RpcError as error:
+            return reason_of(error)
 
     with ThreadPoolExecutor(100) as crowd:
-        names = set(crowd.map(attempt, range(100)))
-    assert len(names) == 1
+        answers = Counter(crowd.map(attempt, range(100)))
+    refusals = answers.pop("RESOURCE_EXISTS", 0)
+    assert refusals == (0 if one_request else 99)
+    assert len(answers) == 1
     assert house.sql("select count(*) from account") == [(1,)]
     assert house.sql("select count(*) from consent") == [(1,)]
     assert house.sql("select count(*) from event where kind = 1") == [(1,)]
@@ -120,12 +210,18 @@ def test_a_display_name_may_be_64_long(house: House) -> None:
     assert house.customer().open(name="长" * 64).account.display_name == "长" * 64
 
 
-def test_an_account_is_read_by_its_owner_and_by_services_and_operators(house: House) -> None:
+def test_an_account_is_read_by_its_owner_and_by_those_who_say_why(house: House) -> None:
     person = house.customer()
     account = person.open().account
-    asked = GetAccountRequest(name=account.name)
-    for who in (person.call, house.service, house.operator):
-        assert house.accounts.GetAccount(asked, **who).account == account
+    read = house.accounts.GetAccount
+    assert read(GetAccountRequest(name=account.name), **person.call).account == account
+    for who in (house.service, house.operator, house.call("auditor", "auditors/a")):
+        asked = GetAccountRequest(name=account.name, purpose="complaint 7")
+        assert read(asked, **who).account == account
+        with refused("FIELD_INVALID"):
+            read(GetAccountRequest(name=account.name), **who)
+        with refused("FIELD_INVALID"):
+            read(GetAccountRequest(name=account.name, purpose="call 13912345678"), **who)
 
 
 def test_an_account_is_not_read_by_another_customer(house: House) -> None:
@@ -138,7 +234,9 @@ def test_an_account_is_not_read_by_another_customer(house: House) -> None:
 
 def test_an_account_that_does_not_exist_is_not_found(house: House) -> None:
     with refused("RESOURCE_NOT_FOUND"):
-        house.accounts.GetAccount(GetAccountRequest(name="accounts/0000000000001"), **house.service)
+        house.accounts.GetAccount(
+            GetAccountRequest(name="accounts/0000000000001", purpose="test"), **house.service
+        )
 
 
 def test_a_name_that_is_no_account_is_invalid(house: House) -> None:
@@ -149,7 +247,7 @@ def test_a_name_that_is_no_account_is_invalid(house: House) -> None:
 def test_a_customer_is_found_by_the_reference_of_the_bank(house: House) -> None:
     person = house.customer()
     account = person.open().account
-    asked = LookUpAccountRequest(customer_ref=person.customer_ref)
+    asked = LookUpAccountRequest(customer_ref=person.customer_ref, purpose="test")
     assert house.accounts.LookUpAccount(asked, **house.operator).account == account
 
 
@@ -158,7 +256,7 @@ def test_a_customer_may_not_look_people_up(house: House) -> None:
     person.open()
     with refused("CALLER_NOT_ALLOWED"):
         house.accounts.LookUpAccount(
-            LookUpAccountRequest(customer_ref=person.customer_ref), **person.call
+            LookUpAccountRequest(customer_ref=person.customer_ref, purpose="test"), **person.call
         )
 
 
@@ -173,7 +271,7 @@ def test_nothing_that_the_bank_calls_a_customer_is_stored(house: House) -> None:
     request = OpenAccountRequest(account=account_pb2.Account(), request_id=request_id())
     call = house.call("customer", person.customer_ref, person.customer_ref)
     house.accounts.OpenAccount(request, **call)
-    for table in ("account", "account_person", "customer_key", "consent", "event", "request"):
+    for table in ("account", "person", "customer_key", "consent", "event", "request"):
         for (row,) in house.sql(f"select row_to_json(t)::text from {table} t"):
             assert person.customer_ref not in row
 
@@ -199,12 +297,15 @@ def test_closing_twice_changes_nothing(house: House) -> None:
     assert house.sql("select kind from event order by position") == [(1,), (3,), (2,), (4,)]
 
 
-def test_an_operator_may_close_an_account_and_a_service_may_not(house: House) -> None:
+def test_an_operator_closes_with_a_cause_and_a_service_may_not(house: House) -> None:
     person = house.customer()
     person.open()
-    request = CloseAccountRequest(name=person.account, request_id=request_id())
+    request = CloseAccountRequest(name=person.account, request_id=request_id(), cause="fraud")
     with refused("CALLER_NOT_ALLOWED"):
         house.accounts.CloseAccount(request, **house.service)
+    silent = CloseAccountRequest(name=person.account, request_id=request_id())
+    with refused("FIELD_INVALID"):
+        house.accounts.CloseAccount(silent, **house.operator)
     assert house.accounts.CloseAccount(request, **house.operator).account.state == CLOSED
 
 
@@ -212,15 +313,14 @@ def test_a_closed_account_is_not_opened_again(house: House) -> None:
     person = house.customer()
     person.open()
     person.close()
-    with refused("ACCOUNT_NOT_OPEN") as error:
+    with refused("RESOURCE_EXISTS"):
         person.open()
-    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 def test_a_retry_of_the_opening_shows_the_account_as_it_stands_now(house: House) -> None:
-    person, key = house.customer(), request_id()
-    person.open(grant_of(TRAVEL), request=key)
+    person, key, grant = house.customer(), request_id(), grant_of(TRAVEL)
+    person.open(grant, request=key)
     person.close()
-    answer = person.open(grant_of(TRAVEL), request=key)
+    answer = person.open(grant, request=key)
     assert answer.account.state == CLOSED
-    assert [c.state for c in answer.consents] == [Consent.STATE_REVOKED]
+    assert not answer.consents

@@ -148,9 +148,7 @@ def test_racing_grants_and_revocations_leave_one_history_that_never_runs_backwar
     for older, newer in itertools.pairwise(consents):
         assert older.state == Consent.STATE_REVOKED
         assert older.revoke_time.ToDatetime() <= newer.grant_time.ToDatetime()
-    per_consent = (
-        "select kind, consent_number, count(*) from event group by 1, 2 having count(*) > 1"
-    )
+    per_consent = "select kind, number, count(*) from event group by 1, 2 having count(*) > 1"
     assert house.sql(per_consent) == []
     assert (
         house.sql(

@@ -9,8 +9,6 @@ import pytest
 
 from services.identity.domain.account import Consent
 from services.identity.domain.digest import CONTENT, CUSTOMER, keyed_digest
-from services.identity.domain.scopes import read_scopes
-from services.identity.wiring import load_scopes
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -44,13 +42,13 @@ def test_a_consent_is_in_force_from_its_grant_and_not_before() -> None:
 
 def test_after_a_revocation_nothing_is_covered_however_old() -> None:
     later = NOW + timedelta(hours=1)
-    revoked = CONSENT.revoked(later)
+    revoked = CONSENT.ended(later)
     assert revoked.covers(CONSENT.cover_from_time, later - TICK)
     assert not revoked.covers(CONSENT.cover_from_time, later)
 
 
 def test_a_second_revocation_keeps_the_first_moment() -> None:
-    assert CONSENT.revoked(NOW).revoked(NOW + TICK).revoke_time == NOW
+    assert CONSENT.ended(NOW).ended(NOW + TICK).revoke_time == NOW
 
 
 def test_two_grants_that_each_cover_from_their_own_moment_say_the_same() -> None:
@@ -81,30 +79,3 @@ def test_a_digest_depends_on_secret_purpose_and_where_a_part_ends() -> None:
     assert digest != keyed_digest(b"secret", CUSTOMER, "a", "bc")
     assert digest != keyed_digest(b"secret", CONTENT, "ab", "c")
     assert digest != keyed_digest(b"another", CUSTOMER, "ab", "c")
-
-
-def test_the_codes_of_the_catalogue_never_change() -> None:
-    assert {scope.name: scope.code for scope in load_scopes().values()} == {
-        "scopes/travel-collect": 1,
-        "scopes/finance-collect": 2,
-        "scopes/recycling-collect": 3,
-        "scopes/reading-collect": 4,
-        "scopes/home-collect": 5,
-    }
-
-
-def test_a_catalogue_in_which_two_scopes_share_a_code_is_refused() -> None:
-    row = {
-        "code": 1,
-        "name": "scopes/a",
-        "title": "",
-        "category": "GREEN_TRAVEL",
-        "purpose": "COLLECT",
-        "recipient": "",
-        "sensitive": False,
-        "notice_zh": "一",
-        "notice_en": "one",
-    }
-    assert len(read_scopes({"scope": [row, {**row, "code": 2, "name": "scopes/b"}]})) == 2
-    with pytest.raises(ValueError, match="code"):
-        read_scopes({"scope": [row, {**row, "name": "scopes/b"}]})

@@ -39,7 +39,7 @@ def test_the_process_serves_and_ends_in_order_on_a_signal(
             answer = ConsentServiceStub(channel).ListScopes(
                 ListScopesRequest(), timeout=20, wait_for_ready=True
             )
-        assert len(answer.scopes) == 5
+        assert len(answer.scopes) > 5
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
     finally:

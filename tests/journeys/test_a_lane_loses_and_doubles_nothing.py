@@ -14,7 +14,7 @@ from carbonaccount.activity.v1 import activity_service_pb2 as pb
 from services.launch.lane import send_lane
 from services.launch.layout import Layout
 from shared.rpc.status import reason_of
-from tests.suite import BIKE, World, ride, tell
+from tests.suite import BENCH, World, ride, tell
 
 Request = pb.IngestActivitiesRequest
 
@@ -29,7 +29,7 @@ def append(offset: int, reports: Iterable[pb.ActivityReport]) -> Request:
 
 async def exchange(world: World, *requests: Request) -> list[pb.IngestActivitiesResponse]:
     """The responses to these requests on one stream."""
-    call: Any = world.clients.activities(BIKE).IngestActivities(iter(requests))  # type: ignore[arg-type]  # a plain iterator serves too
+    call: Any = world.clients.activities(BENCH).IngestActivities(iter(requests))  # type: ignore[arg-type]  # a plain iterator serves too
     return [response async for response in call]
 
 
@@ -92,7 +92,7 @@ def test_opening_a_lane_ends_the_stream_that_had_it(suite: Layout) -> None:
             await gate.wait()
             yield append(0, [ride(account, "l4-old")])
 
-        stub = world.clients.activities(BIKE)
+        stub = world.clients.activities(BENCH)
         old: Any = stub.IngestActivities(slow())
         first = await anext(aiter(old))
         assert first.opened.window > 0
@@ -144,7 +144,7 @@ def test_a_stream_cut_anywhere_is_resumed_without_loss_or_double(suite: Layout) 
     async def story(world: World) -> None:
         account = await world.open_account("lane-7")
         rides = [ride(account, f"l7-{n}", 1000) for n in range(3000)]
-        stub = world.clients.activities(BIKE)
+        stub = world.clients.activities(BENCH)
         for cut in (0, 1, 2, 3):
             call: Any = stub.IngestActivities(
                 iter([opening("l7"), *(append(at, rides[at : at + 500]) for at in (0, 500, 1000))])  # type: ignore[arg-type]  # a plain iterator serves too
@@ -165,7 +165,7 @@ def test_the_same_acts_through_two_lanes_at_once_count_once(suite: Layout) -> No
     async def story(world: World) -> None:
         account = await world.open_account("lane-8")
         rides = [ride(account, f"l8-{n}", 1000) for n in range(2000)]
-        stub = world.clients.activities(BIKE)
+        stub = world.clients.activities(BENCH)
         first, second = await asyncio.gather(
             send_lane(stub, "l8-a", rides, lambda done, total: None),
             send_lane(stub, "l8-b", list(reversed(rides)), lambda done, total: None),

@@ -24,7 +24,7 @@ from carbonaccount.calculation.v1 import restatement_service_pb2_grpc as restate
 from services.launch.layout import CHECKOUT
 from services.launch.supervisor import Supervisor
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import BIKE, World, ride, running_suite, tell
+from tests.suite import BENCH, World, ride, running_suite, tell
 
 FILE = "hello-2022.toml"
 REASON_ZH, REASON_EN = "运营方更正了因子", "the operator corrected its factor"
@@ -89,7 +89,7 @@ def test_every_balance_moves_once_and_every_customer_reads_why(
     async def story(world: World, supervisor: Supervisor) -> None:
         accounts = [await world.open_account(f"restated-{n}") for n in range(6)]
         for number in range(60):
-            await world.record(ride(accounts[number % 6], f"r-{number}", 1000 + number), BIKE)
+            await world.record(ride(accounts[number % 6], f"r-{number}", 1000 + number), BENCH)
         await world.until_posted()
         before = [await world.balance_mg(account) for account in accounts]
         name = await published(world)

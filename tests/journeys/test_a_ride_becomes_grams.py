@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from services.launch.layout import Layout
 from shared.ids import account_id_of, shard_of
-from tests.suite import BANK, BIKE, METRO, World, refusal, ride, tell
+from tests.suite import BANK, BENCH, METRO, World, refusal, ride, tell
 
 PUBLISHED_3_KM_MG = 101_640  # HELLO-2022: 33.88 g per person-km, 3 km
 
@@ -27,7 +27,7 @@ PUBLISHED_3_KM_MG = 101_640  # HELLO-2022: 33.88 g per person-km, 3 km
 def test_live_result_estimate_and_published_case_agree_to_the_milligram(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("agree")
-        await world.record(ride(account, "agree-1", 3000), BIKE)
+        await world.record(ride(account, "agree-1", 3000), BENCH)
         await world.until_posted()
         estimate = await world.clients.assessments().EstimateReduction(
             assessment_pb.EstimateReductionRequest(
@@ -45,7 +45,7 @@ def test_live_result_estimate_and_published_case_agree_to_the_milligram(suite: L
 def test_the_working_names_factor_source_and_status(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("working")
-        await world.record(ride(account, "working-1", 1234), BIKE)
+        await world.record(ride(account, "working-1", 1234), BENCH)
         await world.until_posted()
         channel = world.clients.channel("activity", "customer", "c", "working", account)
         from carbonaccount.activity.v1 import activity_service_pb2_grpc as activity_grpc
@@ -70,8 +70,8 @@ def test_the_working_names_factor_source_and_status(suite: Layout) -> None:
 def test_a_repeated_report_earns_once_and_names_the_first_activity(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("repeat")
-        first = await world.record(ride(account, "repeat-1"), BIKE)
-        again = await world.record(ride(account, "repeat-1"), BIKE)
+        first = await world.record(ride(account, "repeat-1"), BENCH)
+        again = await world.record(ride(account, "repeat-1"), BENCH)
         await world.until_posted()
         assert (first.repeated_event, again.repeated_event) == (False, True)
         assert first.activity == again.activity
@@ -84,7 +84,7 @@ def test_the_same_act_from_two_sources_streams_at_once_counts_once(suite: Layout
     async def story(world: World) -> None:
         account = await world.open_account("race")
         answers = await asyncio.gather(
-            *(world.record(ride(account, "race-1"), BIKE) for _ in range(40))
+            *(world.record(ride(account, "race-1"), BENCH) for _ in range(40))
         )
         await world.until_posted()
         assert sum(not answer.repeated_event for answer in answers) == 1
@@ -97,7 +97,7 @@ def test_one_event_reported_for_two_accounts_at_once_counts_for_one(suite: Layou
     async def story(world: World) -> None:
         accounts = [await world.open_account(f"two-{n}") for n in range(2)]
         answers = await asyncio.gather(
-            *(world.record(ride(accounts[n % 2], "two-1"), BIKE) for n in range(40)),
+            *(world.record(ride(accounts[n % 2], "two-1"), BENCH) for n in range(40)),
             return_exceptions=True,
         )
         await world.until_posted()
@@ -112,13 +112,13 @@ def test_one_event_reported_for_two_accounts_at_once_counts_for_one(suite: Layou
 def test_a_withdrawn_ride_is_taken_back_and_the_statement_tells_both(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("withdraw")
-        kept = await world.record(ride(account, "withdraw-1", 1000), BIKE)
-        gone = await world.record(ride(account, "withdraw-2", 3000), BIKE)
+        kept = await world.record(ride(account, "withdraw-1", 1000), BENCH)
+        gone = await world.record(ride(account, "withdraw-2", 3000), BENCH)
         await world.until_posted()
         request = activity_pb.WithdrawActivityRequest(name=gone.activity, cause="wrong rider")
-        answer = await world.clients.activities(BIKE).WithdrawActivity(request)
+        answer = await world.clients.activities(BENCH).WithdrawActivity(request)
         assert answer.activity.state == activity_pb.Activity.STATE_WITHDRAWN
-        again = await world.clients.activities(BIKE).WithdrawActivity(request)
+        again = await world.clients.activities(BENCH).WithdrawActivity(request)
         assert again.activity.state == activity_pb.Activity.STATE_WITHDRAWN
         await world.until_posted()
         assert await world.balance_mg(account) == 33_880
@@ -135,7 +135,7 @@ def test_a_withdrawn_ride_is_taken_back_and_the_statement_tells_both(suite: Layo
 def test_another_source_may_not_withdraw_what_it_did_not_report(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("not-mine")
-        made = await world.record(ride(account, "not-mine-1"), BIKE)
+        made = await world.record(ride(account, "not-mine-1"), BENCH)
         request = activity_pb.WithdrawActivityRequest(name=made.activity, cause="mistake")
         outcome = await refusal(world.clients.activities(METRO).WithdrawActivity(request))
         assert outcome == ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")
@@ -146,7 +146,7 @@ def test_another_source_may_not_withdraw_what_it_did_not_report(suite: Layout) -
 def test_spent_grams_of_a_withdrawn_ride_are_forgiven_and_shown(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("forgiven")
-        made = await world.record(ride(account, "forgiven-1", 3000), BIKE)
+        made = await world.record(ride(account, "forgiven-1", 3000), BENCH)
         await world.until_posted()
         shard = shard_of(account_id_of(account))
         post = ledger_pb.PostTransfersRequest.Post(
@@ -156,7 +156,7 @@ def test_spent_grams_of_a_withdrawn_ride_are_forgiven_and_shown(suite: Layout) -
         stub = ledger_grpc.LedgerServiceStub(world.clients.sibling("settlement"))
         posted = await stub.PostTransfers(ledger_pb.PostTransfersRequest(transfers=[post]))
         assert posted.outcomes[0].transfer
-        await world.clients.activities(BIKE).WithdrawActivity(
+        await world.clients.activities(BENCH).WithdrawActivity(
             activity_pb.WithdrawActivityRequest(name=made.activity, cause="wrong rider")
         )
         await world.until_posted()
@@ -196,7 +196,7 @@ def test_a_customer_watches_the_own_transfers_and_can_recompute_the_leaf_digest(
     async def story(world: World) -> None:
         account = await world.open_account("watch")
         shard = shard_of(account_id_of(account))
-        await world.record(ride(account, "watch-1"), BIKE)
+        await world.record(ride(account, "watch-1"), BENCH)
         await world.until_posted()
         channel = world.clients.channel("settlement", "customer", "c", "watch", account)
         call = ledger_grpc.LedgerServiceStub(channel).WatchTransfers(

@@ -13,7 +13,7 @@ from carbonaccount.activity.v1 import activity_service_pb2 as pb
 
 from shared.rpc.status import reason_of
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import BIKE, World, refusal, ride, running_suite, tell
+from tests.suite import BENCH, World, refusal, ride, running_suite, tell
 
 Request = pb.IngestActivitiesRequest
 
@@ -34,7 +34,7 @@ def test_while_identity_is_silent_appends_are_refused_whole_and_go_on_afterwards
                 while (request := await gate.get()) is not None:
                     yield request
 
-            call: Any = world.clients.activities(BIKE).IngestActivities(requests())
+            call: Any = world.clients.activities(BENCH).IngestActivities(requests())
             answers = aiter(call)
 
             async def send(offset: int, *reports: pb.ActivityReport) -> Any:
@@ -53,7 +53,7 @@ def test_while_identity_is_silent_appends_are_refused_whole_and_go_on_afterwards
                 # The whole append, not its items: the bad one is not judged either.
                 assert refused.WhichOneof("message") == "refusal"
                 assert reason_of(refused.refusal) == "RETRY_LATER"
-                single = world.record(rides[2], BIKE)
+                single = world.record(rides[2], BENCH)
                 assert await refusal(single) == ("UNAVAILABLE", "RETRY_LATER")
             finally:
                 os.kill(identity, signal.SIGCONT)

@@ -23,13 +23,13 @@ from services.launch.layout import Layout
 from shared.rpc.channel import open_channel
 from shared.rpc.status import reason_of
 from shared.rpc.tokens import load_or_make_key, make_token
-from tests.suite import BANK, BIKE, MAY_S, METRO, World, refusal, ride, tell
+from tests.suite import BANK, BENCH, MAY_S, METRO, World, refusal, ride, tell
 
 INVALID = ("INVALID_ARGUMENT", "FIELD_INVALID")
 BAD_REPORTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "an unknown scene": ({"scene": "scenes/teleport"}, INVALID),
     "a scene of another source": (
-        {"scene": "scenes/metro-ride"},
+        {"scene": "scenes/e-statement"},
         ("FAILED_PRECONDITION", "SCENE_NOT_GRANTED"),
     ),
     "a negative distance": ({"measures": {"distance_metre": -1}}, INVALID),
@@ -70,7 +70,7 @@ def test_a_report_is_refused_for_its_own_reason(suite: Layout, what: str) -> Non
         event = str(more.get("source_event_id", f"bad-{uuid.uuid4().hex}"))
         rest = {n: v for n, v in more.items() if n not in ("account", "source_event_id")}
         report = ride(str(more.get("account", account)), event, **rest)
-        assert await refusal(world.record(report, BIKE)) == expected
+        assert await refusal(world.record(report, BENCH)) == expected
 
     tell(suite, story)
 
@@ -79,7 +79,7 @@ def test_the_first_covered_moment_is_taken(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("border")
         first = Timestamp(seconds=1_774_972_800)  # 2026-04-01 00:00 in UTC+8
-        answer = await world.record(ride(account, "border-1", occur_time=first), BIKE)
+        answer = await world.record(ride(account, "border-1", occur_time=first), BENCH)
         assert answer.activity
 
     tell(suite, story)
@@ -92,7 +92,7 @@ def test_bad_items_of_a_batch_spoil_nothing_else(suite: Layout) -> None:
         reports[1].measures["distance_metre"] = -5
         reports[2].source_event_id = "batch-0"
         reports[3].source_event_id, reports[3].region_code = "batch-0", "310000"
-        response = await world.clients.activities(BIKE).BatchRecordActivities(
+        response = await world.clients.activities(BENCH).BatchRecordActivities(
             activity_pb.BatchRecordActivitiesRequest(activities=reports)
         )
         first, bad, repeated, conflict = response.outcomes
@@ -109,11 +109,11 @@ def test_bad_items_of_a_batch_spoil_nothing_else(suite: Layout) -> None:
 def test_consent_bites_in_both_directions(suite: Layout) -> None:
     async def story(world: World) -> None:
         none = await world.open_account("no-consent", ())
-        missing = await refusal(world.record(ride(none, "consent-0"), BIKE))
+        missing = await refusal(world.record(ride(none, "consent-0"), BENCH))
         assert missing == ("FAILED_PRECONDITION", "CONSENT_MISSING")
 
         account = await world.open_account("revoker")
-        await world.record(ride(account, "consent-1"), BIKE)
+        await world.record(ride(account, "consent-1"), BENCH)
         stub = world.clients.consents("revoker", account)
         listed = await stub.ListConsents(consent_pb.ListConsentsRequest(parent=account))
         await stub.RevokeConsent(
@@ -122,10 +122,10 @@ def test_consent_bites_in_both_directions(suite: Layout) -> None:
             )
         )
         await world.until_followed("activity", "identity")
-        after = await refusal(world.record(ride(account, "consent-2"), BIKE))
+        after = await refusal(world.record(ride(account, "consent-2"), BENCH))
         assert after == ("FAILED_PRECONDITION", "CONSENT_MISSING")
         # What was recorded before is a fact: its repeat is answered, and it stays credited.
-        assert (await world.record(ride(account, "consent-1"), BIKE)).repeated_event
+        assert (await world.record(ride(account, "consent-1"), BENCH)).repeated_event
         await world.until_posted()
         assert await world.balance_mg(account) == 101_640
 
@@ -140,7 +140,7 @@ def test_a_closed_account_takes_nothing_more(suite: Layout) -> None:
             account_pb.CloseAccountRequest(name=account, request_id=str(uuid.uuid4()))
         )
         await world.until_followed("activity", "identity")
-        outcome = await refusal(world.record(ride(account, "closed-1"), BIKE))
+        outcome = await refusal(world.record(ride(account, "closed-1"), BENCH))
         assert outcome == ("FAILED_PRECONDITION", "ACCOUNT_NOT_OPEN")
 
     tell(suite, story)
@@ -177,9 +177,9 @@ def test_a_token_that_proves_nothing_is_unauthenticated(suite: Layout, token: st
         made = token
         if token == "expired":
             key = load_or_make_key(suite.keys)
-            made = make_token(key, "source", BIKE, lifetime_s=-10)
+            made = make_token(key, "source", BENCH, lifetime_s=-10)
         elif token == "of another key":
-            made = make_token(ECKey.generate_key("P-256"), "source", BIKE)
+            made = make_token(ECKey.generate_key("P-256"), "source", BENCH)
         channel = open_channel(suite.listen("activity"), token=lambda: made)
         call = activity_grpc.ActivityServiceStub(channel).RecordActivity(
             activity_pb.RecordActivityRequest(activity=ride("accounts/0000000000001", "x"))
@@ -201,7 +201,7 @@ def test_a_token_that_proves_nothing_is_unauthenticated(suite: Layout, token: st
     ],
 )
 def test_bytes_that_are_no_message_are_invalid(suite: Layout, service: str, method: str) -> None:
-    kinds = {"activity": ("source", BIKE), "identity": ("customer", "c")}
+    kinds = {"activity": ("source", BENCH), "identity": ("customer", "c")}
     kind, name = kinds.get(service, ("service", "services/x"))
     if method.endswith("GetActivity"):
         kind, name = "operator", "operators/x"
@@ -219,7 +219,7 @@ def test_above_eight_megabytes_the_library_itself_refuses(suite: Layout) -> None
     async def story(world: World) -> None:
         report = ride("accounts/0000000000001", "e" * 9_000_000)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await world.record(report, BIKE)
+            await world.record(report, BENCH)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert reason_of(caught.value) == ""
 
@@ -257,7 +257,7 @@ def test_estimates_refuse_what_they_cannot_price_and_are_limited(suite: Layout) 
 def test_transfers_keep_floors_causes_and_shards(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("poster")
-        await world.record(ride(account, "poster-1", 3000), BIKE)
+        await world.record(ride(account, "poster-1", 3000), BENCH)
         await world.until_posted()
         from shared.ids import account_id_of, shard_of
 
@@ -300,9 +300,11 @@ def test_a_page_token_opens_only_its_own_list(suite: Layout) -> None:
     async def story(world: World) -> None:
         account = await world.open_account("pages")
         other = await world.open_account("pages-2")
+        recorded: list[str] = []
         for number in range(5):
             moment = Timestamp(seconds=MAY_S + number * 90_000)
-            await world.record(ride(account, f"page-{number}", occur_time=moment), BIKE)
+            made = await world.record(ride(account, f"page-{number}", occur_time=moment), BENCH)
+            recorded.append(made.activity)
         stub = activity_grpc.ActivityServiceStub(world.clients.operator("activity"))
         seen: list[str] = []
         token = ""
@@ -310,11 +312,11 @@ def test_a_page_token_opens_only_its_own_list(suite: Layout) -> None:
             page = await stub.ListActivities(
                 activity_pb.ListActivitiesRequest(parent=account, page_size=2, page_token=token)
             )
-            seen += [activity.source_event_id for activity in page.activities]
+            seen += [activity.name for activity in page.activities]
             token = page.next_page_token or token
             if not page.next_page_token:
                 break
-        assert seen == [f"page-{number}" for number in reversed(range(5))]
+        assert seen == recorded[::-1]
         for parent, bad in ((other, token), (account, token[:-2] + "AA"), (account, "x")):
             request = activity_pb.ListActivitiesRequest(parent=parent, page_token=bad)
             outcome = await refusal(stub.ListActivities(request))

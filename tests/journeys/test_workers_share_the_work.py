@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import BIKE, World, ride, running_suite, tell
+from tests.suite import BENCH, World, ride, running_suite, tell
 
 
 @pytest.mark.timeout(120)
@@ -28,7 +28,7 @@ def test_with_two_workers_each_act_counts_once_although_one_of_them_is_killed(
                     report = ride(accounts[number % 8], f"w-{number}", 1000)
                     for _ in range(100):
                         try:
-                            await world.record(report, BIKE)
+                            await world.record(report, BENCH)
                             break
                         except grpc.aio.AioRpcError as error:
                             if error.code() is not grpc.StatusCode.UNAVAILABLE:

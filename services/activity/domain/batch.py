@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -31,14 +31,17 @@ class Kind(IntEnum):
 class Columns:
     """Well-formed reports, one element each, all arrays of one length n.
 
-    `keys` and `claims` are uint8 of shape (n, 16): keyed digests of (source, source_event_id)
-    and of the physical act (zero where the scene has none); `contents` digests what was
-    reported; times are microseconds since 1970, days civil days in UTC+8.
+    `keys`, `claims` and `subjects` are uint8 of shape (n, 16): keyed digests of (source,
+    source_event_id), of the physical act (zero where the scene has none), and of the source's
+    own name of its user (zero where it named the account); `contents` digests what was
+    reported; times are microseconds since 1970, days civil days in UTC+8. `account_id` is 0
+    until a subject is resolved.
     """
 
     keys: NDArray[np.uint8]
     contents: NDArray[np.int64]
     claims: NDArray[np.uint8]
+    subjects: NDArray[np.uint8]
     account_id: NDArray[np.int64]
     scene: NDArray[np.int64]
     scope: NDArray[np.int64]
@@ -50,7 +53,6 @@ class Columns:
     measure_1: NDArray[np.int64]
     measure_2: NDArray[np.int64]
     label_1: NDArray[np.int64]
-    event_ids: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -71,10 +73,19 @@ class Columns:
         return self.claims[:, 0].astype(np.int64) & 63
 
     @property
+    def subject_shard(self) -> NDArray[np.int64]:
+        """Shard of each subject."""
+        return self.subjects[:, 0].astype(np.int64) & 63
+
+    @property
     def has_claim(self) -> NDArray[np.bool_]:
         """Which reports claim a physical act."""
-        claimed: NDArray[np.bool_] = np.any(self.claims != 0, axis=1)
-        return claimed
+        return _set(self.claims)
+
+    @property
+    def has_subject(self) -> NDArray[np.bool_]:
+        """Which reports name a subject and no account."""
+        return _set(self.subjects)
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
         """The reports at `rows`, in that order."""
@@ -91,15 +102,26 @@ class Columns:
         )
 
 
+def _set(digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of these are digests and not just zeros."""
+    found: NDArray[np.bool_] = np.any(digests != 0, axis=1)
+    return found
+
+
 @dataclass(frozen=True)
 class Batch:
     """The reports of one request: `columns` of the well-formed ones, `rows` says which item
-    of the request each is, and `refusals` (item -> why) holds the others."""
+    of the request each is, and `refusals` (item -> why) holds the others.
+
+    `late_claims` makes the claims of those columns that name a subject and whose scene tells
+    acts apart by account: from the account's number, once that is known.
+    """
 
     items: int
     columns: Columns
     rows: NDArray[np.int64]
     refusals: dict[int, Refusal] = field(default_factory=dict)
+    late_claims: dict[int, Callable[[int], bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 MEASURES_MAX = 2
 LABEL_VALUES_MAX = 64
 CLAIMS = ("none", "reference", "account_reference")
+NAMES_RIDERS_BY = ("account", "subject")
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # Short, so that all 64 words of a label fit into one refusal.
 _LABEL_WORD = re.compile(r"(?=.{1,32}\Z)[a-z0-9]+(?:[-_][a-z0-9]+)*")
@@ -67,12 +68,22 @@ class Scene:
 
 @dataclass(frozen=True)
 class Source:
-    """A system that reports; `scenes` are those that it may report."""
+    """A system that reports; `scenes` are those that it may report.
+
+    `names_riders_by` is "account" for a system of the bank, which knows it, and "subject" for a
+    partner, which names its own user and never learns the account.
+    """
 
     code: int
     name: str
     title: str
     scenes: frozenset[str]
+    names_riders_by: str
+
+    @property
+    def by_subject(self) -> bool:
+        """Whether reports name a subject and no account."""
+        return self.names_riders_by == "subject"
 
 
 @dataclass(frozen=True)
@@ -147,4 +158,11 @@ def _source(row: Mapping[str, Any], scenes: Mapping[str, Scene]) -> Source:
     unknown = set(row["scenes"]) - set(scenes)
     if unknown:
         raise CatalogueInvalid(f"{row['name']} may report {sorted(unknown)}, which are no scenes")
-    return Source(row["code"], row["name"], row["title"], frozenset(row["scenes"]))
+    if row.get("names_riders_by") not in NAMES_RIDERS_BY:
+        raise CatalogueInvalid(
+            f"{row['name']} has names_riders_by {row.get('names_riders_by')!r}; write "
+            '"account" for a system of the bank and "subject" for a partner'
+        )
+    return Source(
+        row["code"], row["name"], row["title"], frozenset(row["scenes"]), row["names_riders_by"]
+    )

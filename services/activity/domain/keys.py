@@ -23,6 +23,9 @@ class Keyring:
             raise ValueError(f"the secret has {len(secret)} bytes; it needs 32")
         self._event = blake2b(key=secret[:64], person=b"event", digest_size=KEY_BYTES)
         self._content = blake2b(key=secret[:64], person=b"content", digest_size=8)
+        self._content_by_subject = blake2b(
+            key=secret[:64], person=b"content/subject", digest_size=8
+        )
         self._claim = blake2b(key=secret[:64], person=b"claim", digest_size=KEY_BYTES)
 
     def event_key(self, source: int, source_event_id: str) -> bytes:
@@ -32,12 +35,20 @@ class Keyring:
         return digest.digest()
 
     def content(
-        self, numbers: tuple[int, int, int, int, int, int, int], claim: str, label: int = 0
+        self,
+        numbers: tuple[int, int, int, int, int, int, int],
+        claim: str,
+        label: int = 0,
+        subject: bytes = b"",
     ) -> bytes:
         """8 bytes of what was reported: account, scene, time, region, grade, measures, claim,
-        and the code of the label where one was given."""
-        digest = self._content.copy()
-        digest.update(_CONTENT.pack(*numbers) + claim.encode())
+        and the code of the label where one was given.
+
+        A report by `subject` (its digest) has that in place of the account, which is 0: whom
+        the subject is bound to is no part of what was reported.
+        """
+        digest = (self._content_by_subject if subject else self._content).copy()
+        digest.update(subject + _CONTENT.pack(*numbers) + claim.encode())
         if label:
             # Only then, so that what was recorded before there were labels keeps its digest. A
             # claim holds no NUL, so that none can end like a label.

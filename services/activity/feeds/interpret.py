@@ -21,9 +21,11 @@ from services.activity.feeds.columns import DAY_US, MINUTE_US, compile_column
 from services.activity.feeds.lines import read_lines
 from services.activity.feeds.mapping import AccountRule, FeedMapping
 from services.activity.feeds.measures import compile_measure
+from shared.personal import looks_personal
 
 EVENT_ID_CHARS_MAX = 64  # the contract's bound on source_event_id
 SEND_AGAIN = "mend the line and send it again"
+HASH_IT = "send a keyed hash of it instead"
 
 
 def map_feed(mapping: FeedMapping, path: Path) -> Iterator[MappedAct | RefusedLine]:
@@ -150,6 +152,9 @@ class RowReader:
         if not 0 < len(event_id) <= EVENT_ID_CHARS_MAX or not event_id.isprintable():
             rule = f"it must have 1 to {EVENT_ID_CHARS_MAX} printable characters"
             return self._refuse(line, "source_event_id", event_id, rule, SEND_AGAIN)
+        if looks_personal(event_id):
+            rule = "it looks like a phone, card or identity number, which no event id may hold"
+            return self._refuse(line, "source_event_id", "", rule, HASH_IT)
         return MappedAct(
             line,
             event_id,

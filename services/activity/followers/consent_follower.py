@@ -1,4 +1,4 @@
-"""The projection of accounts and consents that recording is judged by.
+"""The projection of accounts, consents and subjects that recording is judged by.
 
 It follows identity's state feed and notes, with every heartbeat, up to which moment it is
 complete; recording is refused as retryable when that moment is too long ago.
@@ -7,18 +7,18 @@ complete; recording is refused as retryable when that moment is too long ago.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
 from carbonaccount.identity.v1 import account_service_pb2 as pb
+from carbonaccount.identity.v1.account_pb2 import Account
 from carbonaccount.identity.v1.consent_pb2 import Consent
-from sqlalchemy.dialects import postgresql as pg
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.activity.domain.catalogue import Catalogue
-from services.activity.storage.tables import account_consent
+from services.activity.storage.projection import FOREVER_US, Standings, write_projection
 from shared.feed.cursors import move_cursors
 from shared.ids import account_id_of
 from shared.storage.engine import Database, driver_of
@@ -27,7 +27,6 @@ FEED = "identity"
 HEARTBEAT_S = 0.2  # how often freshness is written down when nothing else is
 
 _NOTE = "update cursor set complete_time = %s where feed = %s and shard = any(%s)"
-_NEVER, _FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class ConsentProjection:
@@ -57,12 +56,13 @@ class ConsentProjection:
         # Unset until the first catch-up is whole: then the projection is not fresh yet.
         said = [r.complete_time.ToDatetime(UTC) for r in responses if r.HasField("complete_time")]
         with self._database.transaction() as connection:
+            driver = driver_of(connection)
             if newest:
-                self._write(connection, list(newest.values()))
+                write_projection(driver, self._standings(newest.values()))
             if steps:
                 move_cursors(connection, FEED, steps)
             if said:
-                self._note_freshness(driver_of(connection), max(said), lossy=not newest)
+                self._note_freshness(driver, max(said), lossy=not newest)
         self._written_s = time.monotonic()
         self._cursors.update(after)
 
@@ -75,43 +75,34 @@ class ConsentProjection:
                 driver.execute("set local synchronous_commit = off")
             driver.execute(_NOTE, (complete_time, FEED, list(self._cursors)))
 
-    def _write(self, connection: sa.Connection, snapshots: list[pb.AccountSnapshot]) -> None:
-        rows = [self._row(snapshot) for snapshot in snapshots]
-        insert = pg.insert(account_consent)
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["shard", "account_id"],
-                set_={
-                    name: insert.excluded[name] for name in ("state", "cover_from", "cover_until")
-                },
-            ),
-            sorted(rows, key=lambda row: (row["shard"], row["account_id"])),
-        )
-
-    def _row(self, snapshot: pb.AccountSnapshot) -> dict[str, object]:
-        size = max(self._scope_codes.values())
-        cover_from: list[datetime | None] = [None] * size
-        cover_until: list[datetime | None] = [None] * size
-        for consent in snapshot.consents:
-            code = self._scope_codes.get(consent.scope)
-            if code is not None:
-                cover_from[code - 1] = consent.cover_from_time.ToDatetime(UTC)
-                cover_until[code - 1] = _until(consent)
-        return {
-            "account_id": account_id_of(snapshot.account),
-            "shard": snapshot.shard,
-            "state": snapshot.state,
-            "cover_from": cover_from,
-            "cover_until": cover_until,
-        }
+    def _standings(self, snapshots: Collection[pb.AccountSnapshot]) -> Standings:
+        """What the snapshots say; nothing of an erased account covers or is bound."""
+        standings = Standings.of(len(snapshots), max(self._scope_codes.values()))
+        for row, snapshot in enumerate(snapshots):
+            account_id = account_id_of(snapshot.account)
+            standings.account_id.append(account_id)
+            standings.state.append(snapshot.state)
+            if snapshot.state == Account.STATE_ERASED:
+                continue
+            for consent in snapshot.consents:
+                code = self._scope_codes.get(consent.scope)
+                if code is not None and _is_in_force(consent):
+                    standings.cover(row, code, _us(consent.cover_from_time), _end_us(consent))
+            for subject in snapshot.subjects:
+                standings.subjects[account_id, subject.subject_digest] = _end_us(subject)
+        return standings
 
 
-def _until(consent: Consent) -> datetime:
-    """First moment at which the consent is no longer in force.
+def _is_in_force(consent: Consent) -> bool:
+    """Once a revocation is known nothing more is collected, whatever moment it names:
+    identity's clock may be ahead of this database's."""
+    return consent.state == Consent.STATE_GRANTED and not consent.HasField("revoke_time")
 
-    Once a revocation is known nothing more is collected, whatever moment it names: identity's
-    clock may be ahead of this database's.
-    """
-    if consent.HasField("revoke_time"):
-        return _NEVER
-    return consent.expire_time.ToDatetime(UTC) if consent.HasField("expire_time") else _FOREVER
+
+def _end_us(what: Consent | pb.BoundSubject) -> int:
+    """First moment at which a consent or binding no longer holds."""
+    return _us(what.expire_time) if what.HasField("expire_time") else FOREVER_US
+
+
+def _us(moment: Timestamp) -> int:
+    return moment.seconds * 1_000_000 + moment.nanos // 1000

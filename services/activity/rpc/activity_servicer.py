@@ -18,6 +18,7 @@ from services.activity.rpc.reports import ReportReader
 from services.activity.storage.archive import Archive, Run
 from services.activity.storage.journal import Journal
 from services.activity.usecases.commit_submissions import Receipt, Submission
+from services.activity.usecases.find_activity import find_activity
 from services.activity.usecases.withdraw_activity import Withdrawal, withdraw_activity
 from shared.clock import ClockUs
 from shared.feed.watch import Signal, read_cursor_messages, watch
@@ -41,6 +42,7 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         gatherer: Gatherer[Submission, Receipt],
         catalogue: Catalogue,
         keyring: Keyring,
+        subject_secret: bytes,
         page_tokens: PageTokens,
         signal: Signal,
         clock: ClockUs,
@@ -57,7 +59,7 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         self._poll_ms = poll_ms
         self._window = window
         self._readers = {
-            name: ReportReader(catalogue, source, keyring)
+            name: ReportReader(catalogue, source, keyring, subject_secret)
             for name, source in catalogue.sources.items()
         }
 
@@ -68,7 +70,8 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         judged = (await self._record(self._read([request.activity]))).judged
         if judged.refusals:
             raise judged.refusals[0]
-        name = messages.write_activity_name(request.activity.account, judged.keys[0].tobytes())
+        parent = self._parent(request.activity)
+        name = messages.write_activity_name(parent, judged.keys[0].tobytes())
         repeated = judged.outcomes.tolist() == [Outcome.REPEATED]
         return pb.RecordActivityResponse(activity=name, repeated_event=repeated)
 
@@ -77,8 +80,8 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
     ) -> pb.BatchRecordActivitiesResponse:
         """Many activities, each judged alone, in one transaction."""
         judged = (await self._record(self._read(request.activities))).judged
-        accounts = [report.account for report in request.activities]
-        return pb.BatchRecordActivitiesResponse(outcomes=messages.write_outcomes(judged, accounts))
+        parents = [self._parent(report) for report in request.activities]
+        return pb.BatchRecordActivitiesResponse(outcomes=messages.write_outcomes(judged, parents))
 
     async def IngestActivities(
         self, request_iterator: AsyncIterator[pb.IngestActivitiesRequest], context: Any
@@ -98,11 +101,29 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         self, request: pb.GetActivityRequest, context: Any
     ) -> pb.GetActivityResponse:
         """One activity of one account."""
-        account_id, key = messages.read_activity_name(request.name)
-        activity = await self._database.read(lambda c: self._archive(c).read_one(account_id, key))
-        if activity is None:
+        named = messages.read_activity_name(request.name)
+        activity = await self._database.read(lambda c: self._archive(c).read_one(named.key))
+        if activity is None or activity.account_id != named.account_id:
             raise ResourceNotFound(request.name)
         return pb.GetActivityResponse(activity=messages.write_activity(activity))
+
+    async def FindActivity(
+        self, request: pb.FindActivityRequest, context: Any
+    ) -> pb.FindActivityResponse:
+        """The activity that a source calls so."""
+        source = self._calling_source()
+        activity = await self._database.read(
+            lambda c: find_activity(
+                request.source,
+                request.source_event_id,
+                caller=source,
+                catalogue=self._catalogue,
+                keyring=self._keyring,
+                archive=self._archive(c),
+            )
+        )
+        shown = messages.write_activity(activity, below_source=source is not None)
+        return pb.FindActivityResponse(activity=shown)
 
     async def ListActivities(
         self, request: pb.ListActivitiesRequest, context: Any
@@ -127,17 +148,20 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         self, request: pb.WithdrawActivityRequest, context: Any
     ) -> pb.WithdrawActivityResponse:
         """Takes one activity back."""
-        account_id, key = messages.read_activity_name(request.name)
-        who = caller()
-        source = self._source().code if who.kind == "source" else None
-        withdrawal = Withdrawal(account_id, key, who.name, request.cause, source)
+        named, source = messages.read_name(request.name), self._calling_source()
+        actor = messages.read_actor(caller())
+        withdrawal = Withdrawal(named, actor, request.cause, source)
         activity = await self._database.call(
             lambda c: withdraw_activity(
-                withdrawal, archive=self._archive(c), journal=Journal(driver_of(c))
+                withdrawal,
+                archive=self._archive(c),
+                journal=Journal(driver_of(c)),
+                catalogue=self._catalogue,
             )
         )
         self._signal.set()
-        return pb.WithdrawActivityResponse(activity=messages.write_activity(activity))
+        shown = messages.write_activity(activity, below_source=bool(named.source))
+        return pb.WithdrawActivityResponse(activity=shown)
 
     async def WatchActivities(
         self, request: pb.WatchActivitiesRequest, context: Any
@@ -163,7 +187,15 @@ class ActivityServicer(pb_grpc.ActivityServiceServicer):
         return self._archive(connection).read_runs(cursors, RUNS_PER_SHARD)
 
     def _archive(self, connection: sa.Connection) -> Archive:
-        return Archive(connection, self._catalogue, self._keyring)
+        return Archive(connection, self._catalogue)
+
+    def _parent(self, report: pb.ActivityReport) -> str:
+        """What a recorded activity is named below: what the source may know."""
+        return report.account or self._source().name
+
+    def _calling_source(self) -> Source | None:
+        """The source that calls; None when somebody else does."""
+        return self._source() if caller().kind == "source" else None
 
     def _source(self) -> Source:
         name = caller().name

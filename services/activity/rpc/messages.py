@@ -8,46 +8,68 @@ from carbonaccount.activity.v1 import source_service_pb2 as source_pb
 from carbonaccount.type.v1 import category_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.activity.domain.activity import Activity
+from services.activity.domain.activity import Activity, Named
 from services.activity.domain.batch import Judged, Outcome
 from services.activity.domain.catalogue import Catalogue, Label, Scene
 from services.activity.domain.keys import KEY_BYTES, activity_id
 from services.activity.storage.archive import Run
 from shared.ids import account_id_of, account_name, decode32
 from shared.refusal import FieldInvalid
+from shared.rpc.caller import Caller
 from shared.rpc.status import to_status
 
 _ID_LENGTH = 26
 
 
-def read_activity_name(name: str) -> tuple[int, bytes]:
-    """Account number and key of accounts/{account}/activities/{activity}."""
+def read_activity_name(name: str) -> Named:
+    """accounts/{account}/activities/{activity}"""
+    named = read_name(name)
+    if named.source:
+        raise _bad_name("accounts/{account}/activities/{activity}")
+    return named
+
+
+def read_name(name: str) -> Named:
+    """accounts/{account}/activities/{activity} or sources/{source}/activities/{activity}"""
     parts = name.split("/")
     if len(parts) == 4 and parts[2] == "activities" and len(parts[3]) == _ID_LENGTH:
         try:
             key = decode32(parts[3]).to_bytes(KEY_BYTES)
         except (ValueError, OverflowError):
             key = b""
+        parent = "/".join(parts[:2])
+        if key and parts[0] == "sources" and parts[1]:
+            return Named(key, source=parent)
         if key:
-            return account_id_of("/".join(parts[:2])), key
-    raise FieldInvalid(
-        "name", f"name is {name[:96]!r}; it must be accounts/{{account}}/activities/{{activity}}"
+            return Named(key, account_id=account_id_of(parent))
+    raise _bad_name(
+        "accounts/{account}/activities/{activity} or sources/{source}/activities/{activity}"
     )
 
 
-def write_activity_name(account: str, key: bytes) -> str:
-    """accounts/{account}/activities/{activity}"""
-    return f"{account}/activities/{activity_id(key)}"
+def read_actor(who: Caller) -> str:
+    """Who is written down for what was done: a customer's own name would be personal."""
+    return "customer" if who.kind == "customer" else who.name
 
 
-def write_activity(activity: Activity) -> pb.Activity:
-    """An activity as the contract shows it."""
-    account = account_name(activity.account_id)
+def _bad_name(shape: str) -> FieldInvalid:
+    # Not quoted: whoever mistakes an event's id for a name would read it again.
+    return FieldInvalid("name", f"name must be {shape}, as recording answered")
+
+
+def write_activity_name(parent: str, key: bytes) -> str:
+    """{parent}/activities/{activity}"""
+    return f"{parent}/activities/{activity_id(key)}"
+
+
+def write_activity(activity: Activity, *, below_source: bool = False) -> pb.Activity:
+    """An activity as the contract shows it; `below_source` for the source that reported it,
+    which is told neither whose it is nor where it stands among those of others."""
+    parent = activity.source if below_source else account_name(activity.account_id)
     return pb.Activity(
-        name=write_activity_name(account, activity.key),
+        name=write_activity_name(parent, activity.key),
         scene=activity.scene,
         source=activity.source,
-        source_event_id=activity.source_event_id,
         measures=activity.measures,
         labels=activity.labels,
         occur_time=write_time(activity.occur_time_us),
@@ -55,18 +77,18 @@ def write_activity(activity: Activity) -> pb.Activity:
         region_code=f"{activity.region:06d}" if activity.region else "",
         evidence_grade=pb.EvidenceGrade.ValueType(activity.evidence_grade),
         state=pb.Activity.STATE_WITHDRAWN if activity.withdrawn else pb.Activity.STATE_RECORDED,
-        position=activity.position,
+        position=0 if below_source else activity.position,
     )
 
 
 def write_outcomes(
-    judged: Judged, accounts: list[str]
+    judged: Judged, parents: list[str]
 ) -> list[pb.BatchRecordActivitiesResponse.Outcome]:
-    """One outcome for each item, in order; `accounts` are the names that the items carry."""
-    outcomes = [pb.BatchRecordActivitiesResponse.Outcome() for _ in accounts]
+    """One outcome for each item, in order; `parents` are what each activity is named below."""
+    outcomes = [pb.BatchRecordActivitiesResponse.Outcome() for _ in parents]
     for item, key in zip(judged.rows, judged.keys, strict=True):
         if judged.outcomes[item] != Outcome.REFUSED:
-            name = write_activity_name(accounts[item], key.tobytes())
+            name = write_activity_name(parents[item], key.tobytes())
             outcomes[item].activity = name
             outcomes[item].repeated_event = judged.outcomes[item] == Outcome.REPEATED
     for item, refusal in judged.refusals.items():

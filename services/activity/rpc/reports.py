@@ -2,86 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from carbonaccount.activity.v1 import activity_service_pb2 as pb
+from numpy.typing import NDArray
 
 from services.activity.domain.batch import Batch, Columns
 from services.activity.domain.catalogue import Catalogue, Scene, Source
 from services.activity.domain.keys import KEY_BYTES, Keyring
 from shared.ids import account_id_of, civil_day, from_us
+from shared.personal import looks_personal
 from shared.refusal import FieldInvalid, LimitReached, Refusal, SceneNotGranted
+from shared.subject import read_subject_name, subject_digest
 
 TEXT_MAX = 64
 LABELS_MAX = 1  # one packed column of the feed
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01: before it no source of ours existed
 FUTURE_MAX_US = 300_000_000  # clocks of sources run up to five minutes ahead
+_NO_DIGEST = bytes(KEY_BYTES)
 
 
 class ReportReader:
-    """Reads the reports of one source."""
+    """Reads the reports of one source; `subject_secret` is the secret "subject"."""
 
-    def __init__(self, catalogue: Catalogue, source: Source, keyring: Keyring) -> None:
+    def __init__(
+        self, catalogue: Catalogue, source: Source, keyring: Keyring, subject_secret: bytes
+    ) -> None:
         self._source = source
         self._keyring = keyring
+        self._subject_secret = subject_secret
+        self._read_rider = self._subject if source.by_subject else self._account
         self._scenes = catalogue.scenes
+        self._allowed = {name: catalogue.scenes[name] for name in source.scenes}
 
     def read(self, reports: Sequence[pb.ActivityReport], now_us: int) -> Batch:
         """`reports` as columns; what breaks a rule of its own becomes a refusal of that item."""
         numbers: list[tuple[int, ...]] = []
-        keys, contents, claims = bytearray(), bytearray(), bytearray()
-        event_ids: list[str] = []
+        keys, contents, claims, subjects = bytearray(), bytearray(), bytearray(), bytearray()
+        late_claims: dict[int, Callable[[int], bytes]] = {}
         rows: list[int] = []
         refusals: dict[int, Refusal] = {}
         latest_us = now_us + FUTURE_MAX_US
         for item, report in enumerate(reports):
             try:
-                row, key, content, claim = self._one(report, latest_us)
+                row, key, content, claim, subject = self._one(report, latest_us)
             except Refusal as refusal:
                 refusals[item] = refusal
                 continue
+            if not isinstance(claim, bytes):
+                late_claims[len(rows)], claim = claim, _NO_DIGEST
             numbers.append(row)
             keys += key
             contents += content
             claims += claim
-            event_ids.append(report.source_event_id)
+            subjects += subject
             rows.append(item)
         columns = np.array(numbers, np.int64).reshape(-1, 10).T
         return Batch(
             items=len(reports),
             columns=Columns(
-                np.frombuffer(bytes(keys), np.uint8).reshape(-1, KEY_BYTES),
-                np.frombuffer(bytes(contents), ">i8").astype(np.int64),
-                np.frombuffer(bytes(claims), np.uint8).reshape(-1, KEY_BYTES),
-                columns[0],
-                columns[1],
-                columns[2],
-                np.full(len(rows), self._source.code, np.int64),
-                columns[3],
-                columns[4],
-                columns[5],
-                columns[6],
-                columns[7],
-                columns[8],
-                columns[9],
-                np.array(event_ids, np.object_),
+                keys=_digests(keys),
+                contents=np.frombuffer(bytes(contents), ">i8").astype(np.int64),
+                claims=_digests(claims),
+                subjects=_digests(subjects),
+                account_id=columns[0],
+                scene=columns[1],
+                scope=columns[2],
+                source=np.full(len(rows), self._source.code, np.int64),
+                region=columns[3],
+                evidence_grade=columns[4],
+                occur_time_us=columns[5],
+                civil_day=columns[6],
+                measure_1=columns[7],
+                measure_2=columns[8],
+                label_1=columns[9],
             ),
             rows=np.array(rows, np.int64),
             refusals=refusals,
+            late_claims=late_claims,
         )
 
     def _one(
         self, report: pb.ActivityReport, latest_us: int
-    ) -> tuple[tuple[int, ...], bytes, bytes, bytes]:
-        scene = self._scenes.get(report.scene)
-        if scene is None or scene.name not in self._source.scenes:
+    ) -> tuple[tuple[int, ...], bytes, bytes, bytes | Callable[[int], bytes], bytes]:
+        """The numbers, event key, content, claim and subject of a report."""
+        scene = self._allowed.get(report.scene)
+        if scene is None:
             raise self._unknown_scene(report.scene)
-        account_id = account_id_of(report.account, "account")
+        account_id, subject = self._read_rider(report)
         event_id = report.source_event_id
         if not 0 < len(event_id) <= TEXT_MAX or not event_id.isprintable():
             raise _bad_text("source_event_id", event_id)
-        occur_us = report.occur_time.seconds * 1_000_000 + report.occur_time.nanos // 1000
+        if looks_personal(event_id):
+            raise _personal("source_event_id")
+        occurred = report.occur_time
+        occur_us = occurred.seconds * 1_000_000 + occurred.nanos // 1000
         if not EARLIEST_US <= occur_us <= latest_us:
             raise _bad_time(report, occur_us, latest_us)
         region = report.region_code
@@ -94,10 +111,7 @@ class ReportReader:
         label = _label(scene, report)
         region_code = int(region or 0)
         claim = _claim(scene, report.claim)
-        claim_key = bytes(KEY_BYTES)
-        if claim:
-            claim_account = account_id if scene.claim == "account_reference" else 0
-            claim_key = self._keyring.claim_key(scene.code, claim_account, claim)
+        told = (account_id, scene.code, occur_us, region_code, grade, first, second)
         return (
             (
                 account_id,
@@ -112,13 +126,42 @@ class ReportReader:
                 label,
             ),
             self._keyring.event_key(self._source.code, event_id),
-            self._keyring.content(
-                (account_id, scene.code, occur_us, region_code, grade, first, second),
-                claim,
-                label,
-            ),
-            claim_key,
+            self._keyring.content(told, claim, label, subject),
+            self._claim_key(scene, account_id, claim) if claim else _NO_DIGEST,
+            subject or _NO_DIGEST,
         )
+
+    def _account(self, report: pb.ActivityReport) -> tuple[int, bytes]:
+        """The number of the account that a system of the bank names."""
+        if report.subject:
+            raise FieldInvalid(
+                "subject",
+                f"subject is set; {self._source.name} names riders by account: send account alone",
+            )
+        return account_id_of(report.account, "account"), b""
+
+    def _subject(self, report: pb.ActivityReport) -> tuple[int, bytes]:
+        """The digest of the user that a partner names; the account's number is not known yet."""
+        name = self._source.name
+        if report.account or not report.subject:
+            field, said = ("account", "set") if report.account else ("subject", "not set")
+            raise FieldInvalid(
+                field,
+                f"{field} is {said}; {name} names riders by subject: send subject alone, "
+                f"{name}/subjects/{{subject}}",
+            )
+        subject = read_subject_name(report.subject, "subject", name)
+        return 0, subject_digest(self._subject_secret, subject)
+
+    def _claim_key(
+        self, scene: Scene, account_id: int, claim: str
+    ) -> bytes | Callable[[int], bytes]:
+        """The digest of the physical act, or what makes it once the account is known."""
+        if scene.claim != "account_reference":
+            return self._keyring.claim_key(scene.code, 0, claim)
+        if account_id:
+            return self._keyring.claim_key(scene.code, account_id, claim)
+        return partial(self._keyring.claim_key, scene.code, claim=claim)
 
     def _unknown_scene(self, name: str) -> Refusal:
         allowed = ", ".join(sorted(self._source.scenes))
@@ -204,7 +247,20 @@ def _claim(scene: Scene, claim: str) -> str:
             f"claim has {len(claim)} characters; {scene.name} needs the reference of the act, "
             f"1 to {TEXT_MAX} printable characters",
         )
+    elif looks_personal(claim):
+        raise _personal("claim")
     return claim
+
+
+def _digests(data: bytearray) -> NDArray[np.uint8]:
+    return np.frombuffer(bytes(data), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def _personal(field: str) -> Refusal:
+    return FieldInvalid(
+        field,
+        f"{field} looks like a phone, card or identity number; send a keyed hash of it instead",
+    )
 
 
 def _bad_text(field: str, value: str) -> Refusal:

@@ -12,9 +12,8 @@ import numpy as np
 import psycopg
 import sqlalchemy as sa
 
-from services.activity.domain.activity import Activity, Fact
+from services.activity.domain.activity import Activity, Fact, TakenBack
 from services.activity.domain.catalogue import Catalogue
-from services.activity.domain.keys import Keyring
 from services.activity.domain.layout import split_reference
 from services.activity.storage import tables
 from services.activity.storage.tables import COLUMN_WIDTHS
@@ -52,16 +51,15 @@ class _Detail:
     occur_time: datetime
     ref: int
     civil_day: int
-    source_event_id: str
+    key: UUID
 
 
 class Archive:
     """The reading side of activity, on one connection."""
 
-    def __init__(self, connection: sa.Connection, catalogue: Catalogue, keyring: Keyring) -> None:
+    def __init__(self, connection: sa.Connection, catalogue: Catalogue) -> None:
         self._connection = connection
         self._catalogue = catalogue
-        self._keyring = keyring
 
     def read_runs(self, cursors: Mapping[int, int], runs_per_shard: int) -> list[Run]:
         """Runs after `cursors`, at most so many for each shard, in order within each."""
@@ -81,30 +79,32 @@ class Archive:
                 for row in cursor
             ]
 
-    def find(self, account_id: int, key: bytes) -> tuple[int, Fact] | None:
-        """Reference and fact of the activity of `account_id` that has `key`; None without one."""
+    def find(self, key: bytes) -> tuple[int, Fact] | None:
+        """Reference and fact of the activity that has `key`; None without one."""
         t = tables.event_key
-        ref = self._connection.scalar(
-            sa.select(t.c.ref).where(t.c.shard == key[0] & 63, t.c.key == UUID(bytes=key))
-        )
-        if ref is None:
+        row = self._connection.execute(
+            sa.select(t.c.ref, t.c.account_shard).where(
+                t.c.shard == key[0] & 63, t.c.key == UUID(bytes=key)
+            )
+        ).one_or_none()
+        if row is None:
             return None
-        fact = self._facts(shard_of(account_id), [ref]).get(ref)
-        if fact is None or fact.columns["account_id"] != account_id:
-            return None
-        return ref, fact
+        fact = facts(self._connection, row.account_shard, [row.ref]).get(row.ref)
+        return None if fact is None else (row.ref, fact)
 
-    def read_one(self, account_id: int, key: bytes) -> Activity | None:
-        """The activity of `account_id` that has `key`; None without one or after erasure."""
-        found = self.find(account_id, key)
+    def read_one(self, key: bytes) -> Activity | None:
+        """The activity that has `key`; None without one or after erasure."""
+        found = self.find(key)
         if found is None:
             return None
+        ref, fact = found
+        account_id = fact.columns["account_id"]
         t = tables.activity_detail
         details = self._details(
             sa.select(t).where(
                 t.c.account_id == account_id,
-                t.c.civil_day == found[1].columns["civil_day"],
-                t.c.ref == found[0],
+                t.c.civil_day == fact.columns["civil_day"],
+                t.c.ref == ref,
             )
         )
         activities = self._activities(account_id, details)
@@ -130,69 +130,65 @@ class Archive:
 
     def _details(self, query: sa.Select[Any]) -> list[_Detail]:
         return [
-            _Detail(row.account_id, row.occur_time, row.ref, row.civil_day, row.source_event_id)
+            _Detail(row.account_id, row.occur_time, row.ref, row.civil_day, row.key)
             for row in self._connection.execute(query)
         ]
 
     def _activities(self, account_id: int, details: Sequence[_Detail]) -> list[Activity]:
         shard = shard_of(account_id)
-        facts = self._facts(shard, [detail.ref for detail in details])
-        activities = [self._activity(detail, facts[detail.ref]) for detail in details]
+        recorded = facts(self._connection, shard, [detail.ref for detail in details])
         t = tables.withdrawal
-        withdrawn = set(
-            self._connection.scalars(
-                sa.select(t.c.key).where(
-                    t.c.shard == shard, t.c.key.in_([UUID(bytes=a.key) for a in activities])
-                )
-            )
+        rows = self._connection.execute(
+            sa.select(t).where(t.c.shard == shard, t.c.key.in_([d.key for d in details]))
         )
+        taken_back = {
+            row.key: TakenBack(to_us(row.withdraw_time), row.actor, row.cause) for row in rows
+        }
         return [
-            Activity(**{**vars(activity), "withdrawn": UUID(bytes=activity.key) in withdrawn})
-            for activity in activities
+            self._activity(detail, recorded[detail.ref], taken_back.get(detail.key))
+            for detail in details
         ]
 
-    def _activity(self, detail: _Detail, fact: Fact) -> Activity:
+    def _activity(self, detail: _Detail, fact: Fact, taken_back: TakenBack | None) -> Activity:
         scene = self._catalogue.scene_of_code(fact.columns["scene"])
-        source = self._catalogue.source_of_code(fact.columns["source"])
         values = (fact.columns["measure_1"], fact.columns["measure_2"])
         return Activity(
             account_id=detail.account_id,
-            key=self._keyring.event_key(source.code, detail.source_event_id),
+            key=detail.key.bytes,
             scene=scene.name,
-            source=source.name,
-            source_event_id=detail.source_event_id,
+            source=self._catalogue.source_of_code(fact.columns["source"]).name,
             measures={m.name: value for m, value in zip(scene.measures, values, strict=False)},
             labels=scene.labels_of(fact.columns["label_1"]),
             occur_time_us=to_us(detail.occur_time),
             record_time_us=fact.record_time_us,
             region=fact.columns["region"],
             evidence_grade=fact.columns["evidence_grade"],
-            withdrawn=False,
+            taken_back=taken_back,
             position=fact.position,
             place=(detail.civil_day, to_us(detail.occur_time), detail.ref),
         )
 
-    def _facts(self, shard: int, refs: Iterable[int]) -> dict[int, Fact]:
-        """The facts of these references in one shard."""
-        places: dict[int, list[tuple[int, int]]] = {}
-        for ref in refs:
-            batch, place = split_reference(ref)
-            places.setdefault(batch, []).append((ref, place))
-        t = tables.activity_run
-        rows = self._connection.execute(
-            sa.select(t).where(t.c.shard == shard, t.c.batch.in_(list(places)))
-        ).mappings()
-        facts = {}
-        for row in rows:
-            for ref, place in places[row["batch"]]:
-                if place < row["count"]:
-                    columns = {
-                        name: _element(row[name], place, width)
-                        for name, width in COLUMN_WIDTHS.items()
-                    }
-                    position = row["position"] + place
-                    facts[ref] = Fact(shard, position, to_us(row["record_time"]), columns)
-        return facts
+
+def facts(connection: sa.Connection, shard: int, refs: Iterable[int]) -> dict[int, Fact]:
+    """The facts of these references in one shard."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for ref in refs:
+        batch, place = split_reference(ref)
+        places.setdefault(batch, []).append((ref, place))
+    t = tables.activity_run
+    rows = connection.execute(
+        sa.select(t).where(t.c.shard == shard, t.c.batch.in_(list(places)))
+    ).mappings()
+    found = {}
+    for row in rows:
+        for ref, place in places[row["batch"]]:
+            if place < row["count"]:
+                columns = {
+                    name: _element(row[name], place, width) for name, width in COLUMN_WIDTHS.items()
+                }
+                position = row["position"] + place
+                found[ref] = Fact(shard, position, to_us(row["record_time"]), columns)
+    return found
 
 
 def _element(packed: bytes, place: int, width: int) -> int:

@@ -46,6 +46,7 @@ event_key = sa.Table(
     sa.Column("content", sa.BigInteger, nullable=False),
     sa.Column("ref", sa.BigInteger, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True),
+    sa.Column("account_shard", sa.SmallInteger),
 )
 claim = sa.Table(
     "claim",
@@ -63,7 +64,8 @@ activity_detail = sa.Table(
     sa.Column("ref", sa.BigInteger, nullable=False),
     sa.Column("civil_day", sa.Integer, nullable=False),
     sa.Column("shard", sa.SmallInteger, nullable=False),
-    sa.Column("source_event_id", sa.Text, nullable=False),
+    sa.Column("source_event_id", sa.Text),
+    sa.Column("key", sa.Uuid),
     sa.Index("activity_detail_account_day", "account_id", "civil_day"),
 )
 withdrawal = sa.Table(
@@ -93,4 +95,20 @@ account_consent = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("cover_from", pg.ARRAY(sa.DateTime(timezone=True)), nullable=False),
     sa.Column("cover_until", pg.ARRAY(sa.DateTime(timezone=True)), nullable=False),
+)
+bound_subject = sa.Table(
+    "bound_subject",
+    metadata,
+    sa.Column("account_id", sa.BigInteger, primary_key=True),
+    sa.Column("digest", sa.Uuid, primary_key=True),
+    sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("known_time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("shard", sa.SmallInteger, primary_key=True),
+    sa.Index(
+        "bound_subject_digest",
+        "shard",
+        "digest",
+        "known_time",
+        postgresql_include=["account_id", "until"],
+    ),
 )

@@ -8,13 +8,16 @@ each goes first, and the rest is judged again after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.activity.domain.activity import AccountState
 from services.activity.domain.batch import Batch, Columns, Judged, Outcome
 from services.activity.domain.catalogue import Catalogue
+from services.activity.domain.keys import activity_id
 from services.activity.domain.layout import places_of, reference
 from shared.ids import SHARDS, account_name, from_us
 from shared.refusal import (
@@ -25,9 +28,8 @@ from shared.refusal import (
     ResourceExists,
     ResourceNotFound,
     RetryLater,
+    SubjectNotBound,
 )
-
-_OPEN, _SUSPENDED = 1, 2
 
 
 class Journal(Protocol):
@@ -35,6 +37,7 @@ class Journal(Protocol):
 
     def projection_age_ms(self) -> float: ...
     def next_batch(self) -> int: ...
+    def resolve(self, reports: Columns) -> NDArray[np.int64]: ...
     def judge(self, reports: Columns) -> dict[int, tuple[int | None, int | None, bool]]: ...
     def take_claims(self, reports: Columns) -> NDArray[np.bool_]: ...
     def write_keys(self, reports: Columns, refs: NDArray[np.int64]) -> None: ...
@@ -50,7 +53,7 @@ def record_activities(
     Raises RetryLater, with nothing written, when the consents known here may be older than
     the bound: what cannot be judged is not refused.
     """
-    reports = Columns.join([batch.columns for batch in batches])
+    reports = _resolved(batches, journal)
     recorder = _Recorder(reports, journal, catalogue, staleness_max_ms)
     recorder.run()
     answers, start = [], 0
@@ -59,6 +62,27 @@ def record_activities(
         answers.append(recorder.answer(batch, start, end))
         start = end
     return answers
+
+
+def _resolved(batches: Sequence[Batch], journal: Journal) -> Columns:
+    """All reports of `batches`, in order, with the accounts that subjects are bound to now; 0
+    stays where there is none."""
+    reports = Columns.join([batch.columns for batch in batches])
+    rows = np.flatnonzero(reports.has_subject)
+    if not len(rows):
+        return reports
+    # New arrays: batches are read again when this transaction has to be done once more.
+    account_id = reports.account_id.copy()
+    account_id[rows] = journal.resolve(reports.take(rows))
+    claims, start = reports.claims, 0
+    for batch in batches:
+        if batch.late_claims:
+            claims = claims.copy()
+        for row, claim_key in batch.late_claims.items():
+            if account := int(account_id[start + row]):
+                claims[start + row] = np.frombuffer(claim_key(account), np.uint8)
+        start += len(batch.columns)
+    return replace(reports, account_id=account_id, claims=claims)
 
 
 class _Recorder:
@@ -148,10 +172,9 @@ class _Recorder:
         elif content is not None:
             self._refuse(row, self._conflict(row))
         elif not known:
-            account = account_name(int(self._reports.account_id[row]))
-            self._refuse(row, ResourceNotFound(account, "ask the customer to open it first"))
-        elif state != _OPEN:
-            self._refuse(row, self._not_open(row, state))
+            self._refuse(row, self._unknown(row))
+        elif state is not None and state != AccountState.OPEN:
+            self._refuse(row, self._not_open(row, AccountState(state)))
         else:
             self._refuse(row, self._no_consent(row))
 
@@ -160,12 +183,24 @@ class _Recorder:
         self._refusals[row] = refusal
 
     def _conflict(self, row: int) -> Refusal:
-        event_id = self._reports.event_ids[row]
+        # Below its source, because the account that it was recorded for may be another one.
+        name = f"{self._source(row)}/activities/{activity_id(self._reports.keys[row].tobytes())}"
         return ResourceExists(
-            f"source_event_id {event_id!r} was recorded with other content; an event never "
+            f"this source_event_id was recorded with other content, as {name}; an event never "
             "changes: withdraw it and report the right one under a new id",
             field="source_event_id",
-            metadata={"resource": event_id},
+            metadata={"resource": name},
+        )
+
+    def _unknown(self, row: int) -> Refusal:
+        if not self._reports.subjects[row].any():
+            account = account_name(int(self._reports.account_id[row]))
+            return ResourceNotFound(account, "ask the customer to open it first")
+        return SubjectNotBound(
+            "the subject is bound to no account now; let the customer give you a one-time code, "
+            "confirm the binding with it, and send this again",
+            field="subject",
+            metadata={"partner": self._source(row)},
         )
 
     def _claimed(self, row: int) -> Refusal:
@@ -177,21 +212,21 @@ class _Recorder:
             metadata={"scene": scene, "claim": "the one reported"},
         )
 
-    def _not_open(self, row: int, state: int | None) -> Refusal:
-        account = account_name(int(self._reports.account_id[row]))
-        word = "suspended" if state == _SUSPENDED else "closed"
+    def _not_open(self, row: int, state: AccountState) -> Refusal:
+        account, said = self._account(row)
+        word = state.name.lower()
         return AccountNotOpen(
-            f"{account} is {word}; activities are taken for open accounts only",
-            field="account",
+            f"{said} is {word}; activities are taken for open accounts only",
+            field="account" if account else "subject",
             metadata={"account": account, "state": word},
         )
 
     def _no_consent(self, row: int) -> Refusal:
         scene = self._catalogue.scene_of_code(int(self._reports.scene[row]))
-        account = account_name(int(self._reports.account_id[row]))
+        account, said = self._account(row)
         occur_time = from_us(int(self._reports.occur_time_us[row])).isoformat()
         return ConsentMissing(
-            f"no consent of {account} to {scene.consent_scope} is in force and covers "
+            f"no consent of {said} to {scene.consent_scope} is in force and covers "
             f"{occur_time}; report only what the customer has agreed to",
             metadata={
                 "account": account,
@@ -200,6 +235,16 @@ class _Recorder:
                 "occur_time": occur_time,
             },
         )
+
+    def _account(self, row: int) -> tuple[str, str]:
+        """The account's name, and what to call it; whoever named a subject never learns it."""
+        if self._reports.subjects[row].any():
+            return "", "the account of this subject"
+        name = account_name(int(self._reports.account_id[row]))
+        return name, name
+
+    def _source(self, row: int) -> str:
+        return self._catalogue.source_of_code(int(self._reports.source[row])).name
 
 
 def _first_of_each(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-CUSTOMER, REQUEST, CONTENT = "customer", "request", "content"
+CUSTOMER, PERSON, REQUEST, CONTENT = "customer", "person", "request", "content"
 
 
 def keyed_digest(secret: bytes, purpose: str, *parts: str | bytes) -> bytes:

@@ -2,124 +2,205 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from carbonaccount.identity.v1 import consent_service_pb2 as pb
 from carbonaccount.identity.v1 import consent_service_pb2_grpc as pb_grpc
 
-from services.identity.domain.scopes import Scope
-from services.identity.rpc import messages
+from services.identity.domain.account import Grant
+from services.identity.domain.receipt import ReceiptEvent
+from services.identity.rpc import consent_messages as messages
+from services.identity.rpc.desk import Desk, token_of
+from services.identity.rpc.messages import read_request
+from services.identity.rpc.receipts import History, ReceiptBook, read_history, write_receipts
+from services.identity.rpc.times import read_moment, write_day
+from services.identity.storage.meter import Meter, read_meters
 from services.identity.storage.register import Register
-from services.identity.usecases.accounts import grant_consent, list_consents, revoke_consent
-from services.identity.usecases.check_consents import check_consents
-from shared.clock import ClockUs
-from shared.feed.watch import Signal
-from shared.ids import account_id_of, from_us
-from shared.rpc.paging import PageTokens, page_size_of
-from shared.storage.engine import Database
+from services.identity.usecases.check_consents import (
+    Verdict,
+    check_columns,
+    check_consents,
+)
+from services.identity.usecases.consents import (
+    Decided,
+    grant_consent,
+    list_consents,
+    refuse_consent,
+    revoke_consent,
+)
+from shared.ids import account_id_of, civil_day, from_us
+from shared.refusal import FieldInvalid, Refusal
+from shared.rpc.caller import caller
+from shared.rpc.paging import page_size_of
 
 
 class ConsentServicer(pb_grpc.ConsentServiceServicer):
-    """Lists scopes; grants, lists, withdraws and checks consents."""
+    """Lists scopes; grants, refuses, lists, withdraws, proves and checks consents."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        reads: Database,
-        scopes: Mapping[str, Scope],
-        secret: bytes,
-        signal: Signal,
-        clock: ClockUs,
-    ) -> None:
-        self._database = database
-        self._reads = reads
-        self._scopes = scopes
-        self._by_code = {scope.code: scope for scope in scopes.values()}
-        self._secret = secret
-        self._page_tokens = PageTokens(secret)
-        self._signal = signal
-        self._clock = clock
+    def __init__(self, desk: Desk, *, receipts: ReceiptBook, meter: Meter) -> None:
+        self._desk = desk
+        self._receipts = receipts
+        self._meter = meter
 
     async def ListScopes(
         self, request: pb.ListScopesRequest, context: Any
     ) -> pb.ListScopesResponse:
         """Everything that can be agreed to."""
         return pb.ListScopesResponse(
-            scopes=[messages.write_scope(scope) for scope in self._scopes.values()]
+            scopes=[messages.write_scope(scope) for scope in self._desk.scopes.values()]
         )
 
     async def GrantConsent(
         self, request: pb.GrantConsentRequest, context: Any
     ) -> pb.GrantConsentResponse:
         """Opens one scope."""
-        account_id = account_id_of(request.parent, "parent")
-        asked = messages.read_request(request, "GrantConsent", self._secret)
+        desk, account_id = self._desk, account_id_of(request.parent, "parent")
+        asked = read_request(request, "GrantConsent", desk.secret)
         grant = messages.read_grant(request.consent)
-        consent = await self._database.call(
-            lambda c: grant_consent(
-                asked,
-                account_id,
-                grant,
-                register=Register(c),
-                scopes=self._scopes,
-                clock=self._clock,
-            )
+        answer = await self._decide(
+            lambda register: grant_consent(
+                asked, account_id, grant, register=register, scopes=desk.scopes, clock=desk.clock
+            ),
+            (ReceiptEvent.GRANTED,),
         )
-        self._signal.set()
-        return pb.GrantConsentResponse(
-            consent=messages.write_consent(consent, self._by_code, from_us(self._clock()))
-        )
+        return pb.GrantConsentResponse(**answer)
 
-    async def ListConsents(
-        self, request: pb.ListConsentsRequest, context: Any
-    ) -> pb.ListConsentsResponse:
-        """A page of one account's consents, newest first."""
-        account_id = account_id_of(request.parent, "parent")
-        size = page_size_of(request.page_size)
-        after = self._page_tokens.open(request.page_token, "ListConsents", request.parent)
-        page = await self._database.read(
-            lambda c: list_consents(
-                account_id, after[0] if after else None, size + 1, register=Register(c)
-            )
-        )
-        token = ""
-        if len(page) > size:
-            page = page[:size]
-            token = self._page_tokens.seal((page[-1].number,), "ListConsents", request.parent)
-        now = from_us(self._clock())
-        return pb.ListConsentsResponse(
-            consents=[messages.write_consent(c, self._by_code, now) for c in page],
-            next_page_token=token,
-        )
+    async def RefuseConsent(
+        self, request: pb.RefuseConsentRequest, context: Any
+    ) -> pb.RefuseConsentResponse:
+        """Says no to one scope."""
+        desk, account_id = self._desk, account_id_of(request.parent, "parent")
+        asked = read_request(request, "RefuseConsent", desk.secret)
+        grant = Grant(request.scope, request.notice_digest)
+        answer = await self._decide(
+            lambda register: refuse_consent(
+                asked, account_id, grant, register=register, scopes=desk.scopes, clock=desk.clock,
+                also_end=desk.ending(register).with_consent,
+            ),
+            (ReceiptEvent.REFUSED,),
+        )  # fmt: skip
+        return pb.RefuseConsentResponse(**answer)
 
     async def RevokeConsent(
         self, request: pb.RevokeConsentRequest, context: Any
     ) -> pb.RevokeConsentResponse:
         """Closes one scope from now on."""
+        desk = self._desk
         account_id, number = messages.read_consent_name(request.name)
-        asked = messages.read_request(request, "RevokeConsent", self._secret)
-        consent = await self._database.call(
-            lambda c: revoke_consent(
-                asked, account_id, number, register=Register(c), clock=self._clock
+        asked = read_request(request, "RevokeConsent", desk.secret)
+        answer = await self._decide(
+            lambda register: revoke_consent(
+                asked, account_id, number, register=register, clock=desk.clock,
+                also_end=desk.ending(register).with_consent,
+            ),
+            (ReceiptEvent.REVOKED, ReceiptEvent.EXPIRED, ReceiptEvent.REFUSED),
+        )  # fmt: skip
+        return pb.RevokeConsentResponse(**answer)
+
+    async def ListConsents(
+        self, request: pb.ListConsentsRequest, context: Any
+    ) -> pb.ListConsentsResponse:
+        """A page of one account's consents, newest first."""
+        desk, account_id = self._desk, account_id_of(request.parent, "parent")
+        size, as_of = page_size_of(request.page_size), read_moment(request, "read_time")
+        query = ("ListConsents", request.parent, str(as_of))
+        after = desk.page_tokens.open(request.page_token, *query)
+        page = await desk.read(
+            lambda register: list_consents(
+                account_id, after[0] if after else None, size + 1, as_of, register=register
             )
         )
-        self._signal.set()
-        return pb.RevokeConsentResponse(
-            consent=messages.write_consent(consent, self._by_code, from_us(self._clock()))
+        token = desk.page_tokens.seal((page[size - 1].number,), *query) if page[size:] else ""
+        now, by_code = as_of or from_us(desk.clock()), desk.by_code
+        return pb.ListConsentsResponse(
+            consents=[messages.write_consent(c, by_code, now) for c in page[:size]],
+            next_page_token=token,
+        )
+
+    async def ListConsentReceipts(
+        self, request: pb.ListConsentReceiptsRequest, context: Any
+    ) -> pb.ListConsentReceiptsResponse:
+        """A page of signed receipts, newest first."""
+        desk, account_id = self._desk, account_id_of(request.parent, "parent")
+        size = page_size_of(request.page_size)
+        query = ("ListConsentReceipts", request.parent)
+        after = desk.page_tokens.open(request.page_token, *query)
+        now = from_us(desk.clock())
+        history = await desk.read(lambda register: read_history(register, account_id))
+        page = self._receipts.signed(history, now, after, size + 1)
+        token = desk.page_tokens.seal(page[size - 1].key, *query) if page[size:] else ""
+        return pb.ListConsentReceiptsResponse(
+            receipts=write_receipts(history, page[:size]), next_page_token=token
         )
 
     async def BatchCheckConsents(
         self, request: pb.BatchCheckConsentsRequest, context: Any
     ) -> pb.BatchCheckConsentsResponse:
-        """Whether each collection is covered now, in the order asked."""
-        asked = [messages.read_check(check) for check in request.checks]
-        answers = await self._reads.read(
-            lambda c: check_consents(
-                asked, register=Register(c), scopes=self._scopes, clock=self._clock
+        """Whether each collection is covered, in the order asked."""
+        desk, read_time = self._desk, read_moment(request, "read_time")
+        now = read_time or from_us(desk.clock())
+        if bool(request.checks) == request.HasField("columns"):
+            raise FieldInvalid("checks", "exactly one of checks and columns must be given")
+        if request.checks:
+            asked = [messages.read_check(check) for check in request.checks]
+            answers = await desk.reads.read(
+                lambda c: check_consents(
+                    asked, now, as_of=read_time is not None, register=desk.register(c),
+                    scopes=desk.scopes,
+                )
+            )  # fmt: skip
+            refused = sum(isinstance(answer, Refusal) for answer in answers)
+            self._meter.count(caller().name, civil_day(desk.clock()), len(answers), refused)
+            return pb.BatchCheckConsentsResponse(
+                answers=[messages.write_answer(answer) for answer in answers]
             )
+        accounts, occur_us = messages.read_columns(request.columns)
+        verdicts = await desk.reads.read(
+            lambda c: check_columns(
+                accounts, request.columns.scope, occur_us, now, as_of=read_time is not None,
+                register=desk.register(c), scopes=desk.scopes,
+            )
+        )  # fmt: skip
+        refused = int((verdicts != Verdict.COVERED).sum())
+        self._meter.count(caller().name, civil_day(desk.clock()), len(verdicts), refused)
+        return pb.BatchCheckConsentsResponse(verdicts=verdicts.tobytes())
+
+    async def ListConsentMeters(
+        self, request: pb.ListConsentMetersRequest, context: Any
+    ) -> pb.ListConsentMetersResponse:
+        """How many checks each caller asked, newest day first."""
+        desk, size = self._desk, page_size_of(request.page_size)
+        after = desk.page_tokens.open(request.page_token, "ListConsentMeters")
+        start = after[0] if after else 0
+        page = await desk.database.read(lambda c: read_meters(c, start, size + 1))
+        token = desk.page_tokens.seal((start + size,), "ListConsentMeters") if page[size:] else ""
+        return pb.ListConsentMetersResponse(
+            meters=[
+                pb.ListConsentMetersResponse.Meter(
+                    caller=meter.caller,
+                    check_date=write_day(meter.civil_day),
+                    check_count=meter.checks,
+                    refused_count=meter.refused,
+                )
+                for meter in page[:size]
+            ],
+            next_page_token=token,
         )
-        return pb.BatchCheckConsentsResponse(
-            answers=[messages.write_answer(answer) for answer in answers]
-        )
+
+    async def _decide(
+        self, decide: Callable[[Register], Decided], kinds: Collection[ReceiptEvent]
+    ) -> dict[str, Any]:
+        """Consent, receipt and token, as the three responses to a decision have them."""
+
+        def change(register: Register) -> tuple[Decided, History]:
+            decided = decide(register)
+            return decided, read_history(register, decided.consent.account_id)
+
+        decided, history = await self._desk.change(change)
+        consent, now = decided.consent, from_us(self._desk.clock())
+        return {
+            "consent": messages.write_consent(consent, self._desk.by_code, now),
+            "receipt": self._receipts.newest(history, consent.number, kinds, now),
+            "freshness_token": token_of(consent.account_id, decided.position),
+        }

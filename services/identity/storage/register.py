@@ -1,9 +1,10 @@
-"""Accounts and consents in the database; every change takes its place in the state feed."""
+"""Accounts and what happened to them in the database; every change takes its place in the feed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
@@ -11,71 +12,61 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.identity.domain.account import Account, Consent, State
+from services.identity.domain.account import (
+    STATE_AFTER,
+    Account,
+    Event,
+    Happened,
+    Kind,
+    NotedEvent,
+    Person,
+    Preferences,
+    State,
+)
 from services.identity.storage import tables as t
+from services.identity.storage.consents import ConsentRows
+from services.identity.storage.people import People
+from services.identity.storage.vault import Vault
 from shared.feed.append import advance_heads
 from shared.ids import shard_of
-from shared.storage.bulk import array
 from shared.storage.engine import driver_of
 
-# The heads tell cheaply that nothing is new; one statement sees heads and accounts at one moment.
-_SNAPSHOTS = """
-select a.account_id, a.shard, a.position, a.state
-from unnest(%s::int2[], %s::int8[]) as c (shard, position)
-join feed_head h on h.shard = c.shard and h.position > c.position
-cross join lateral (
-    select * from account a where a.shard = c.shard and a.position > c.position
-    order by a.position limit %s
-) a
-order by a.shard, a.position
-"""
-_NEWEST_CONSENTS = """
-select distinct on (c.shard, c.account_id, c.scope)
-    c.account_id, c.number, c.scope, c.notice_digest, c.grant_time, c.cover_from_time,
-    c.revoke_time, c.expire_time
-from unnest(%s::int2[], %s::int8[]) as a (shard, account_id)
-join consent c on c.shard = a.shard and c.account_id = a.account_id
-order by c.shard, c.account_id, c.scope, c.number desc
-"""
-_CHECK = """
-select i.row, a.state, c.number
-from unnest(%s::int4[], %s::int2[], %s::int8[], %s::int2[], %s::timestamptz[])
-    as i (row, shard, account_id, scope, occur_time)
-left join account a on a.shard = i.shard and a.account_id = i.account_id
-left join consent c on c.shard = i.shard and c.account_id = i.account_id and c.scope = i.scope
-    and c.cover_from_time <= i.occur_time and c.revoke_time is null
-    and (c.expire_time is null or %s < c.expire_time)
+_MEMBER = """
+select exists (
+    select from household_member
+    where shard = :shard and household_id = :household and member_id = :member
+        and (end_day is null or :day < end_day)
+)
 """
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """One account with its newest consent of each scope, at the position of its newest change."""
+class Register(ConsentRows):
+    """Identity's accounts on one connection, inside one transaction."""
 
-    account_id: int
-    shard: int
-    position: int
-    state: State
-    consents: tuple[Consent, ...]
+    def __init__(self, connection: sa.Connection, vault: Vault) -> None:
+        super().__init__(connection)
+        self._vault = vault
+        self._people = People(vault)
 
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection, for storage of other rooms that shares the transaction."""
+        return self._connection
 
-class Register:
-    """Identity's storage on one connection, inside one transaction."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-
-    def claim_customer(self, key: bytes, account_id: int) -> int:
-        """The account of this customer: `account_id` when there was none before.
+    def claim_customer(self, keys: Sequence[bytes], account_id: int) -> int:
+        """The account of the customer with one of these keys: `account_id` when there was none.
 
         A caller that loses the race waits for the winner and gets the winner's account.
         """
-        shard = key[0] & 63
-        insert = pg.insert(t.customer_key).values(
-            shard=shard, key=UUID(bytes=key), account_id=account_id
-        )
-        self._connection.execute(insert.on_conflict_do_nothing())
-        return int(self.customer_account(key) or account_id)
+        for key in sorted(keys, key=lambda key: (key[0] & 63, key)):
+            insert = pg.insert(t.customer_key).values(
+                shard=key[0] & 63, key=UUID(bytes=key), account_id=account_id
+            )
+            self._connection.execute(insert.on_conflict_do_nothing())
+            owner = self.customer_account(key)
+            if owner is not None and owner != account_id:
+                return owner
+        return account_id
 
     def customer_account(self, key: bytes) -> int | None:
         """The account of this customer, or None."""
@@ -86,68 +77,75 @@ class Register:
 
     def claim_request(
         self, key: bytes, content: bytes, account_id: int
-    ) -> tuple[bytes, int] | None:
-        """Notes a request id; None when it is new, else its content and consent number."""
+    ) -> tuple[bytes, int, int] | None:
+        """Notes a request id; None when it is new, else its content, number and account."""
         shard, row = key[0] & 63, UUID(bytes=key)
         insert = pg.insert(t.request).values(
-            shard=shard, key=row, content=UUID(bytes=content), account_id=account_id,
-            consent_number=0,
-        )  # fmt: skip
+            shard=shard, key=row, content=UUID(bytes=content), account_id=account_id, number=0
+        )
         claimed = self._connection.execute(
             insert.on_conflict_do_nothing().returning(t.request.c.shard)
         )
-        if claimed.one_or_none() is not None:
-            return None
-        query = sa.select(t.request).where(t.request.c.shard == shard, t.request.c.key == row)
-        known = self._connection.execute(query).one()
-        return known.content.bytes, known.consent_number
+        return None if claimed.one_or_none() is not None else self.read_request(key)
 
-    def answer_request(self, key: bytes, consent_number: int) -> None:
-        """Notes which consent a request made."""
+    def read_request(self, key: bytes) -> tuple[bytes, int, int] | None:
+        """Content, number and account of a request id; None when it is new."""
+        query = sa.select(t.request).where(
+            t.request.c.shard == key[0] & 63, t.request.c.key == UUID(bytes=key)
+        )
+        known = self._connection.execute(query).one_or_none()
+        return None if known is None else (known.content.bytes, known.number, known.account_id)
+
+    def answer_request(self, key: bytes, number: int) -> None:
+        """Notes the number of what a request made."""
         self._connection.execute(
             sa.update(t.request)
             .where(t.request.c.shard == key[0] & 63, t.request.c.key == UUID(bytes=key))
-            .values(consent_number=consent_number)
+            .values(number=number)
         )
 
-    def add_account(self, account: Account, position: int) -> None:
-        """Writes a new account at the position that `note` gave for its opening."""
-        shard = shard_of(account.account_id)
+    def add_account(self, account: Account) -> None:
+        """Writes a new account and its person; `note` must follow, which gives it its place."""
         self._connection.execute(
             sa.insert(t.account).values(
-                account_id=account.account_id, shard=shard, state=account.state.value,
-                open_time=account.open_time, update_time=account.update_time,
-                position=position,
+                account_id=account.account_id, shard=shard_of(account.account_id),
+                state=account.state.value, kind=account.kind.value,
+                customer_kind=account.customer_kind, open_time=account.open_time,
+                update_time=account.update_time,
+                # Unique within the shard until `note` gives the real one, and above every head.
+                position=(1 << 62) | (account.account_id >> 6),
             )
         )  # fmt: skip
-        self._connection.execute(
-            sa.insert(t.account_person).values(
-                account_id=account.account_id, shard=shard, region=account.region,
-                display_name=account.display_name,
-            )
-        )  # fmt: skip
+        self._vault.new_key(self._connection, account.account_id)
+        self.write_person(
+            account.account_id, account.person_number, account.person, account.open_time
+        )
 
-    def read_account(self, account_id: int, *, lock: bool = False) -> Account | None:
-        """The account as it stands; `lock` holds it until the commit."""
-        query = (
-            sa.select(t.account, t.account_person.c.display_name, t.account_person.c.region)
-            .join(
-                t.account_person,
-                sa.and_(
-                    t.account_person.c.shard == t.account.c.shard,
-                    t.account_person.c.account_id == t.account.c.account_id,
-                ),
-            )
-            .where(t.account.c.shard == shard_of(account_id), t.account.c.account_id == account_id)
+    def write_person(self, account_id: int, number: int, person: Person, now: datetime) -> None:
+        """Adds a version of what is personal about an account, sealed."""
+        plain = json.dumps(asdict(person), ensure_ascii=False).encode()
+        self._people.write(self._connection, account_id, number, now, plain)
+
+    def read_account(
+        self, account_id: int, *, lock: bool = False, as_of: datetime | None = None
+    ) -> Account | None:
+        """The account as it stands, or stood at `as_of`; `lock` holds it until the commit."""
+        shard = shard_of(account_id)
+        query = sa.select(t.account).where(
+            t.account.c.shard == shard, t.account.c.account_id == account_id
         )
         if lock:
-            query = query.with_for_update(of=t.account)
+            query = query.with_for_update()
         row = self._connection.execute(query).one_or_none()
-        if row is None:
+        if row is None or (as_of is not None and as_of < row.open_time):
             return None
+        state, update_time = State(row.state), row.update_time
+        if as_of is not None:
+            state, update_time = self._stood(account_id, as_of)
+        number, person = self._person(account_id, as_of)
         return Account(
-            account_id, State(row.state), row.display_name, row.region, row.open_time,
-            row.update_time,
+            account_id, state, Kind(row.kind), row.customer_kind, person, number, row.open_time,
+            update_time,
         )  # fmt: skip
 
     def set_state(self, account_id: int, state: State) -> None:
@@ -158,39 +156,36 @@ class Register:
             .values(state=state.value)
         )
 
-    def read_consents(
-        self, account_id: int, *, before: int | None = None, limit: int | None = None
-    ) -> list[Consent]:
-        """Every consent of the account, newest first; numbers below `before`, at most `limit`."""
+    def read_events(
+        self,
+        account_id: int,
+        *,
+        before: int | None = None,
+        limit: int | None = None,
+        kinds: Sequence[Event] = (),
+    ) -> list[NotedEvent]:
+        """What happened to the account, newest first: positions below `before`, at most `limit`,
+        of `kinds` where any are named."""
         query = (
-            sa.select(t.consent)
-            .where(t.consent.c.shard == shard_of(account_id), t.consent.c.account_id == account_id)
-            .order_by(t.consent.c.number.desc())
+            sa.select(t.event)
+            .where(t.event.c.account_id == account_id)
+            .order_by(t.event.c.position.desc())
             .limit(limit)
         )
         if before is not None:
-            query = query.where(t.consent.c.number < before)
-        return [_consent(row) for row in self._connection.execute(query)]
-
-    def put_consent(self, consent: Consent) -> None:
-        """Writes a consent as it stands."""
-        values = {
-            "shard": shard_of(consent.account_id),
-            **{k: v for k, v in vars(consent).items()},
-        }
-        insert = pg.insert(t.consent).values(**values)
-        self._connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["shard", "account_id", "number"],
-                set_={"revoke_time": insert.excluded.revoke_time},
+            query = query.where(t.event.c.position < before)
+        if kinds:
+            query = query.where(t.event.c.kind.in_([kind.value for kind in kinds]))
+        return [
+            NotedEvent(
+                row.position, Event(row.kind), row.event_time, row.number, row.actor, row.cause
             )
-        )
+            for row in self._connection.execute(query)
+        ]
 
-    def note(
-        self, account_id: int, happened: Sequence[tuple[int, int]], actor: str, now: datetime
-    ) -> int:
-        """Writes what happened (kind, consent number), moves the account to the end of the feed,
-        and returns that position."""
+    def note(self, account_id: int, happened: Sequence[Happened], actor: str, now: datetime) -> int:
+        """Writes what happened, moves the account to the end of the feed, and returns that
+        position. It locks the head of the shard until the commit, so it comes last."""
         shard = shard_of(account_id)
         first = advance_heads(
             driver_of(self._connection), np.array([shard]), np.array([len(happened)])
@@ -200,9 +195,10 @@ class Register:
             [
                 {
                     "position": int(first) + place, "account_id": account_id, "event_time": now,
-                    "consent_number": number, "shard": shard, "kind": kind, "actor": actor,
+                    "number": one.number, "shard": shard, "kind": one.kind.value,
+                    "actor": actor, "cause": one.cause,
                 }
-                for place, (kind, number) in enumerate(happened)
+                for place, one in enumerate(happened)
             ],
         )  # fmt: skip
         self._connection.execute(
@@ -212,50 +208,54 @@ class Register:
         )
         return int(first) + len(happened) - 1
 
-    def read_snapshots(self, cursors: Mapping[int, int], per_shard: int) -> list[Snapshot]:
-        """Accounts changed after `cursors`, in order of position within each shard."""
-        driver = driver_of(self._connection)
-        parameters = (
-            array("int2", np.array(list(cursors), np.int64)),
-            array("int8", np.array(list(cursors.values()), np.int64)),
-            per_shard,
+    def add_guardianship(self, ward_id: int, guardian_id: int, now: datetime) -> None:
+        """Notes who decides for a child."""
+        self._connection.execute(
+            sa.insert(t.guardianship).values(
+                ward_id=ward_id, guardian_id=guardian_id, start_time=now, shard=shard_of(ward_id)
+            )
         )
-        rows = driver.execute(_SNAPSHOTS, parameters, prepare=True).fetchall()
-        if not rows:
-            return []
-        found = np.array(rows, np.int64)
-        consents: dict[int, list[Consent]] = {}
-        for consent in driver.execute(
-            _NEWEST_CONSENTS, (array("int2", found[:, 1]), array("int8", found[:, 0])), prepare=True
-        ):
-            consents.setdefault(consent[0], []).append(Consent(*consent))  # type: ignore[arg-type]  # the columns are in the order of the fields
-        return [
-            Snapshot(row[0], row[1], row[2], State(row[3]), tuple(consents.get(row[0], ())))  # type: ignore[arg-type, call-overload]  # four integers a row
-            for row in rows
-        ]
 
-    def check(
-        self, accounts: Sequence[int], scopes: Sequence[int], occur_us: Sequence[int], now: datetime
-    ) -> dict[int, tuple[int | None, int | None]]:
-        """For each row: state of the account and number of the covering consent, None without."""
-        ids = np.array(accounts, np.int64)
-        rows = driver_of(self._connection).execute(
-            _CHECK,
-            (
-                array("int4", np.arange(len(ids))),
-                array("int2", ids & 63),
-                array("int8", ids),
-                array("int2", np.array(scopes, np.int64)),
-                array("timestamptz", np.array(occur_us, np.int64)),
-                now,
-            ),
-            prepare=True,
+    def guardian_of(self, account_id: int) -> int | None:
+        """The account of the guardian, also of one whose time is over; None when there never was
+        any."""
+        query = sa.select(t.guardianship.c.guardian_id).where(
+            t.guardianship.c.shard == shard_of(account_id), t.guardianship.c.ward_id == account_id
         )
-        return {row: (state, number) for row, state, number in rows}  # type: ignore[misc]  # integers
+        return self._connection.execute(query).scalar()
 
+    def wards_of(self, account_id: int) -> list[int]:
+        """Accounts whose guardian this account is or was."""
+        query = sa.select(t.guardianship.c.ward_id).where(
+            t.guardianship.c.guardian_id == account_id
+        )
+        return list(self._connection.execute(query).scalars())
 
-def _consent(row: sa.Row[tuple[object, ...]]) -> Consent:
-    return Consent(
-        row.account_id, row.number, row.scope, row.notice_digest, row.grant_time,
-        row.cover_from_time, row.revoke_time, row.expire_time,
-    )  # fmt: skip
+    def is_member(self, household_id: int, member_id: int, day: int) -> bool:
+        """Whether the account belongs to the household on that civil day, or from the next on."""
+        parameters = {
+            "shard": shard_of(household_id), "household": household_id, "member": member_id,
+            "day": day,
+        }  # fmt: skip
+        return bool(self._connection.execute(sa.text(_MEMBER), parameters).scalar())
+
+    def _stood(self, account_id: int, as_of: datetime) -> tuple[State, datetime]:
+        """State and time of the last change of an account that was open at `as_of`."""
+        past = sa.select(t.event.c.kind, t.event.c.event_time).where(
+            t.event.c.account_id == account_id, t.event.c.event_time <= as_of
+        )
+        newest = past.order_by(t.event.c.position.desc()).limit(1)
+        moves = [kind.value for kind in STATE_AFTER]
+        moved = self._connection.execute(newest.where(t.event.c.kind.in_(moves))).one_or_none()
+        last = self._connection.execute(newest).one_or_none()
+        if moved is None or last is None:  # older than its first event: it was opened in bulk
+            return State.OPEN, as_of
+        return STATE_AFTER[Event(moved.kind)], last.event_time
+
+    def _person(self, account_id: int, as_of: datetime | None) -> tuple[int, Person]:
+        found = self._people.read(self._connection, account_id, as_of)
+        if found is None:
+            return 0, Person()
+        fields = json.loads(found[1])
+        preferences = Preferences(**fields.pop("preferences", {}))
+        return found[0], Person(**fields, preferences=preferences)

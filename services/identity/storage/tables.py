@@ -1,4 +1,4 @@
-"""The tables of identity, as its first migration makes them."""
+"""The tables of identity, as its migrations make them; rooms of their own have theirs beside."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ account = sa.Table(
     sa.Column("open_time", _Time, nullable=False),
     sa.Column("update_time", _Time, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("customer_kind", sa.SmallInteger, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.UniqueConstraint("shard", "position"),
 )
-account_person = sa.Table(
-    "account_person",
+guardianship = sa.Table(
+    "guardianship",
     metadata,
-    sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("region", sa.Integer, nullable=False),
+    sa.Column("ward_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("guardian_id", sa.BigInteger, nullable=False),
+    sa.Column("start_time", _Time, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
-    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Index("guardianship_guardian", "guardian_id"),
 )
 customer_key = sa.Table(
     "customer_key",
@@ -49,6 +52,12 @@ consent = sa.Table(
     sa.Column("scope", sa.SmallInteger, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("notice_digest", sa.LargeBinary, nullable=False),
+    sa.Column("decision", sa.SmallInteger, nullable=False),
+    sa.Column("confirm_time", _Time),
+    sa.Column("screen", sa.Text, nullable=False),
+    sa.Column("mandate_digest", sa.LargeBinary, nullable=False),
+    sa.Column("by_guardian", sa.Boolean, nullable=False),
+    sa.Column("end_kind", sa.SmallInteger, nullable=False),
 )
 event = sa.Table(
     "event",
@@ -56,11 +65,12 @@ event = sa.Table(
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("account_id", sa.BigInteger, nullable=False),
     sa.Column("event_time", _Time, nullable=False),
-    sa.Column("consent_number", sa.Integer, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("kind", sa.SmallInteger, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    sa.Index("event_account", "account_id"),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Index("event_account", "account_id", "position"),
 )
 request = sa.Table(
     "request",
@@ -68,6 +78,6 @@ request = sa.Table(
     sa.Column("key", sa.Uuid, primary_key=True),
     sa.Column("content", sa.Uuid, nullable=False),
     sa.Column("account_id", sa.BigInteger, nullable=False),
-    sa.Column("consent_number", sa.Integer, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
 )

@@ -1,253 +1,243 @@
-"""Opening, reading and closing accounts; granting and revoking consents."""
+"""Opening, reading, changing and ending accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
-from services.identity.domain.account import Account, Consent, Grant, State
-from services.identity.domain.scopes import Scope
-from shared.clock import ClockUs
-from shared.ids import account_name, from_us
-from shared.refusal import (
-    AccountNotOpen,
-    FieldInvalid,
-    NoticeStale,
-    RequestIdReused,
-    ResourceNotFound,
+from services.identity.domain.account import (
+    Account,
+    Consent,
+    Event,
+    Grant,
+    Happened,
+    Kind,
+    NotedEvent,
+    Person,
+    State,
 )
-
-OPENED, CLOSED, GRANTED, REVOKED = 1, 2, 3, 4
-
-
-class Register(Protocol):
-    """What these use cases need of storage; see `storage.register.Register`."""
-
-    def claim_customer(self, key: bytes, account_id: int) -> int:
-        """The account of this customer: `account_id` when there was none before."""
-
-    def claim_request(
-        self, key: bytes, content: bytes, account_id: int
-    ) -> tuple[bytes, int] | None:
-        """Notes a request id; None when it is new, else its content and consent number."""
-
-    def answer_request(self, key: bytes, consent_number: int) -> None:
-        """Notes which consent a request made."""
-
-    def add_account(self, account: Account, position: int) -> None:
-        """Writes a new account."""
-
-    def read_account(self, account_id: int, *, lock: bool = False) -> Account | None:
-        """The account as it stands; `lock` holds it until the commit."""
-
-    def set_state(self, account_id: int, state: State) -> None:
-        """Moves an account on in its life."""
-
-    def read_consents(
-        self, account_id: int, *, before: int | None = None, limit: int | None = None
-    ) -> list[Consent]:
-        """Consents of the account, newest first; numbers below `before`, at most `limit`."""
-
-    def put_consent(self, consent: Consent) -> None:
-        """Writes a consent as it stands."""
-
-    def note(
-        self, account_id: int, happened: Sequence[tuple[int, int]], actor: str, now: datetime
-    ) -> int:
-        """Writes what happened (kind, consent number); the account's new place in the feed."""
+from services.identity.domain.scopes import Scope
+from services.identity.usecases.acting import (
+    CUSTOMER,
+    GUARDIAN,
+    Register,
+    Request,
+    claim,
+    decider,
+    hold,
+    not_open,
+    read_or_refuse,
+    require_open,
+    same_content,
+)
+from services.identity.usecases.consents import decide
+from shared.clock import ClockUs
+from shared.ids import account_name, civil_day, to_us
+from shared.refusal import EtagMismatch, GuardianRequired, Refusal, ResourceExists, StateConflict
 
 
 @dataclass(frozen=True)
-class Request:
-    """Who asks what: digests of request id, and of method and content (16 bytes each)."""
+class Opened:
+    """An account and what became of each consent that came with its opening."""
 
-    key: bytes
-    content: bytes
-    method: str
-    actor: str
+    account: Account
+    outcomes: Sequence[Consent | Refusal]
 
 
 def open_account(
     request: Request,
     new: Account,
-    customer_key: bytes,
-    grants: Sequence[Grant],
+    customer_keys: Sequence[bytes],
+    grants: Sequence[Grant | Refusal],
     *,
     register: Register,
     scopes: Mapping[str, Scope],
-) -> tuple[Account, list[Consent]]:
-    """The customer's account, opened if there was none, and its consents.
+) -> Opened:
+    """The customer's account, opened, and an outcome for each consent asked with it.
 
-    The account of a customer who has one is returned as it stands. Nothing is opened when one
-    of the grants is refused. A closed account is final: only a retry of a request that was
-    answered while it was open is still answered with it.
+    A consent that cannot be granted, or comes in as the refusal of what could not be read, is
+    refused by itself. A retry is answered with the account
+    as it stands and its consents. RESOURCE_EXISTS for another opening by a person who has an
+    account, GUARDIAN_REQUIRED for a child.
     """
-    account_id = register.claim_customer(customer_key, new.account_id)
-    known = _claim(request, account_id, register)
-    if account_id != new.account_id:
-        account = _read(register, account_id)
-        if account.state is State.CLOSED and known is None:
-            raise _not_open(account)
-        return account, list(reversed(register.read_consents(account_id)))
-    consents = [
-        _consent(account_id, number, grant, scopes, new.open_time)
-        for number, grant in enumerate(grants, 1)
-    ]
-    if len({consent.scope for consent in consents}) != len(consents):
-        raise FieldInvalid("consents", "consents names a scope twice; grant each once")
-    for consent in consents:
-        register.put_consent(consent)
-    happened = [(OPENED, 0), *((GRANTED, consent.number) for consent in consents)]
-    position = register.note(account_id, happened, request.actor, new.open_time)
-    register.add_account(new, position)
-    return new, consents
+    if new.guarded(civil_day(to_us(new.open_time))):
+        raise GuardianRequired(
+            "the bank says that the customer is under 14; the guardian opens the account with "
+            "OpenWardAccount",
+            metadata={"account": ""},
+        )
+    return open_for(
+        request, new, customer_keys, grants, register=register, scopes=scopes, actor=CUSTOMER
+    )
 
 
-def close_account(
-    request: Request, account_id: int, *, register: Register, clock: ClockUs
-) -> Account:
-    """The account, closed for good, every consent revoked; closing twice changes nothing."""
-    _claim(request, account_id, register)
-    account, now = _hold(account_id, register, clock)
-    if account.state is State.CLOSED:
-        return account
-    happened = [(CLOSED, 0)]
-    for consent in register.read_consents(account_id):
-        if consent.in_force(now):
-            register.put_consent(consent.revoked(now))
-            happened.append((REVOKED, consent.number))
-    register.set_state(account_id, State.CLOSED)
-    register.note(account_id, happened, request.actor, now)
-    return _read(register, account_id)
+def open_for(
+    request: Request,
+    new: Account,
+    customer_keys: Sequence[bytes],
+    grants: Sequence[Grant | Refusal],
+    *,
+    register: Register,
+    scopes: Mapping[str, Scope],
+    actor: str,
+    before_noting: Callable[[], None] = lambda: None,
+) -> Opened:
+    """As `open_account`, by whoever may; `before_noting` writes what else belongs to it."""
+    known = register.claim_request(request.key, request.content, new.account_id)
+    if known is not None:
+        return _opened_before(request, known, register)
+    owner = register.claim_customer(customer_keys, new.account_id)
+    if owner != new.account_id:
+        raise ResourceExists(
+            "this person has a carbon account; sign in and use it, or close and erase it first",
+            metadata={"resource": account_name(owner) if actor == CUSTOMER else ""},
+        )
+    register.add_account(new)
+    before_noting()
+    outcomes: list[Consent | Refusal] = []
+    happened = [Happened(Event.OPENED)]
+    for grant in grants:
+        if isinstance(grant, Refusal):
+            outcomes.append(grant)
+            continue
+        try:
+            granted = [outcome for outcome in outcomes if isinstance(outcome, Consent)]
+            consent, noted = decide(
+                new, grant, granted[::-1], new.open_time, register=register, scopes=scopes,
+                by_guardian=actor == GUARDIAN,
+            )  # fmt: skip
+        except Refusal as refusal:
+            outcomes.append(refusal)
+        else:
+            outcomes.append(consent)
+            happened += noted
+    register.note(new.account_id, happened, actor, new.open_time)
+    return Opened(new, outcomes)
 
 
-def grant_consent(
+def opened_before(request: Request, *, register: Register) -> Opened | None:
+    """What a retry of an opening is answered with; None when the request is new."""
+    known = register.read_request(request.key)
+    return None if known is None else _opened_before(request, known, register)
+
+
+def _opened_before(request: Request, known: tuple[bytes, int, int], register: Register) -> Opened:
+    same_content(known[0], request)
+    account = read_or_refuse(register, known[2])
+    consents = [c for c in register.read_consents(account.account_id) if c.revoke_time is None]
+    return Opened(account, list(reversed(consents)))
+
+
+def update_account(
     request: Request,
     account_id: int,
-    grant: Grant,
+    change: Callable[[Person], Person],
+    etag: str,
     *,
     register: Register,
-    scopes: Mapping[str, Scope],
     clock: ClockUs,
-) -> Consent:
-    """The consent, in force from now.
-
-    One of the same scope in force is returned when the grant says the same, and otherwise
-    ends at the very moment at which the new one begins.
-    """
-    known = _claim(request, account_id, register)
-    account, now = _hold(account_id, register, clock)
-    consents = register.read_consents(account_id)
+) -> Account:
+    """The account with its person changed; ETAG_MISMATCH when it is not what was read."""
+    known = claim(request, account_id, register)
+    account, now = hold(account_id, register, clock)
     if known is not None:
-        return next(consent for consent in consents if consent.number == known)
-    if account.state is not State.OPEN:
-        raise _not_open(account)
-    number = consents[0].number + 1 if consents else 1
-    consent = _consent(account_id, number, grant, scopes, now)
-    older = [c for c in consents if c.scope == consent.scope and c.in_force(now)]
-    for same in older:
-        if same.says_as_much_as(consent):
-            register.answer_request(request.key, same.number)
-            return same
-    for ended in older:
-        register.put_consent(ended.revoked(now))
-    register.put_consent(consent)
-    register.answer_request(request.key, number)
-    happened = [*((REVOKED, ended.number) for ended in older), (GRANTED, number)]
-    register.note(account_id, happened, request.actor, now)
-    return consent
-
-
-def revoke_consent(
-    request: Request, account_id: int, number: int, *, register: Register, clock: ClockUs
-) -> Consent:
-    """The consent, revoked from now on; one that had ended before stays as it ended."""
-    _claim(request, account_id, register)
-    _, now = _hold(account_id, register, clock)
-    consents = {consent.number: consent for consent in register.read_consents(account_id)}
-    consent = consents.get(number)
-    if consent is None:
-        raise ResourceNotFound(f"{account_name(account_id)}/consents/{number}")
-    if consent.in_force(now):
-        consent = consent.revoked(now)
-        register.put_consent(consent)
-        register.note(account_id, [(REVOKED, number)], request.actor, now)
-    return consent
-
-
-def list_consents(
-    account_id: int, before: int | None, limit: int, *, register: Register
-) -> list[Consent]:
-    """At most `limit` consents, newest first, numbered below `before` when it is given."""
-    _read(register, account_id)
-    return register.read_consents(account_id, before=before, limit=limit)
-
-
-def _consent(
-    account_id: int, number: int, grant: Grant, scopes: Mapping[str, Scope], now: datetime
-) -> Consent:
-    scope = scopes.get(grant.scope)
-    if scope is None:
-        raise ResourceNotFound(grant.scope[:64], f"there are {', '.join(scopes)}")
-    if grant.notice_digest != scope.notice_digest:
-        raise NoticeStale(
-            f"notice_digest is not that of the notice of {scope.name} in force; show the text "
-            "that ListScopes gives and grant again",
-            field="notice_digest",
-            metadata={"scope": scope.name, "notice_digest": scope.notice_digest.hex()},
+        return account
+    actor = decider(request, account, now, register=register)
+    require_open(account)
+    if etag and etag != str(account.person_number):
+        raise EtagMismatch(
+            f"etag is {etag!r} and the account has changed since; read it again and retry",
+            field="account.etag",
+            metadata={"resource": account_name(account_id)},
         )
-    cover_from = grant.cover_from_time or now
-    earliest = min(scope.cover_from_earliest or now, now)
-    if not earliest <= cover_from <= now:
-        raise FieldInvalid(
-            "cover_from_time",
-            f"cover_from_time is {cover_from.isoformat()}; the notice of {scope.name} offers "
-            f"{earliest.isoformat()} to now",
-        )
-    if grant.expire_time is not None and grant.expire_time <= now:
-        said = grant.expire_time.isoformat()
-        raise FieldInvalid("expire_time", f"expire_time is {said}; it must lie in the future")
-    return Consent(
-        account_id, number, scope.code, scope.notice_digest, now, cover_from, None,
-        grant.expire_time,
+    person = change(account.person)
+    if person == account.person:
+        return account
+    number = account.person_number + 1
+    register.write_person(account_id, number, person, now)
+    register.note(account_id, [Happened(Event.UPDATED, number)], actor, now)
+    return replace(account, person=person, person_number=number, update_time=now)
+
+
+def suspend_account(
+    request: Request, account_id: int, cause: str, *, register: Register, clock: ClockUs
+) -> Account:
+    """The account, collecting nothing from now on; suspending twice changes nothing."""
+    return _move(
+        request, account_id, Event.SUSPENDED, {State.OPEN}, cause, register=register, clock=clock
+    )
+
+
+def reinstate_account(
+    request: Request, account_id: int, cause: str, *, register: Register, clock: ClockUs
+) -> Account:
+    """The account, open again; one that is open stays so. A closed one is final."""
+    return _move(
+        request, account_id, Event.REINSTATED, {State.SUSPENDED}, cause,
+        register=register, clock=clock,
     )  # fmt: skip
 
 
-def _read(register: Register, account_id: int, *, lock: bool = False) -> Account:
-    account = register.read_account(account_id, lock=lock)
-    if account is None:
-        raise ResourceNotFound(account_name(account_id))
-    return account
+def _move(
+    request: Request,
+    account_id: int,
+    event: Event,
+    from_states: set[State],
+    cause: str,
+    *,
+    register: Register,
+    clock: ClockUs,
+) -> Account:
+    claim(request, account_id, register)
+    account, now = hold(account_id, register, clock)
+    wanted = {Event.SUSPENDED: State.SUSPENDED, Event.REINSTATED: State.OPEN}[event]
+    if account.state is wanted:
+        return account
+    if account.kind is Kind.HOUSEHOLD:
+        raise StateConflict(
+            f"{account_name(account_id)} is a household's; its members make it open or still",
+            metadata={"resource": account_name(account_id), "state": account.state.name.lower(),
+                      "wanted": wanted.name.lower()},
+        )  # fmt: skip
+    if account.state not in from_states:
+        raise not_open(account)
+    register.set_state(account_id, wanted)
+    register.note(account_id, [Happened(event, cause=cause)], request.actor, now)
+    return replace(account, state=wanted, update_time=now)
 
 
-def _hold(account_id: int, register: Register, clock: ClockUs) -> tuple[Account, datetime]:
-    """The account, locked until the commit, and the moment of a change to it."""
-    account = _read(register, account_id, lock=True)
-    # The clock is read after the lock: whoever waited acts after the one waited for. Clocks of
-    # two workers may differ; the history of one account never runs backwards all the same.
-    return account, max(from_us(clock()), account.update_time)
+def close_account(
+    request: Request,
+    account_id: int,
+    cause: str,
+    *,
+    register: Register,
+    clock: ClockUs,
+    also_end: Callable[[Account, datetime], list[Happened]] = lambda _account, _now: [],
+) -> Account:
+    """The account, closed for good, every consent revoked; closing twice changes nothing.
+
+    `also_end` ends what else hangs on the account and says what is to be noted of it.
+    """
+    claim(request, account_id, register)
+    account, now = hold(account_id, register, clock)
+    if account.state in (State.CLOSED, State.ERASED):
+        return account
+    actor = decider(request, account, now, register=register)
+    happened = [Happened(Event.CLOSED, cause=cause), *also_end(account, now)]
+    for consent in register.read_consents(account_id):
+        if consent.in_force(now):
+            register.put_consent(consent.ended(now))
+            happened.append(Happened(Event.CONSENT_REVOKED, consent.number))
+    register.set_state(account_id, State.CLOSED)
+    register.note(account_id, happened, actor, now)
+    return replace(account, state=State.CLOSED, update_time=now)
 
 
-def _claim(request: Request, account_id: int, register: Register) -> int | None:
-    """Notes the request id: None when it is new, else the number of the consent it made."""
-    known = register.claim_request(request.key, request.content, account_id)
-    if known is None:
-        return None
-    if known[0] != request.content:
-        raise RequestIdReused(
-            "request_id was used with another method or content; make a new one",
-            field="request_id",
-            metadata={"method": request.method},
-        )
-    return known[1]
-
-
-def _not_open(account: Account) -> AccountNotOpen:
-    name, word = account_name(account.account_id), account.state.name.lower()
-    why = "closing is final" if account.state is State.CLOSED else "only the bank can reopen it"
-    return AccountNotOpen(
-        f"{name} is {word} and takes nothing new; {why}",
-        metadata={"account": name, "state": word},
-    )
+def list_events(
+    account_id: int, before: int | None, limit: int, *, register: Register
+) -> list[NotedEvent]:
+    """At most `limit` events, newest first, at positions below `before` when it is given."""
+    read_or_refuse(register, account_id)
+    return register.read_events(account_id, before=before, limit=limit)

@@ -97,3 +97,16 @@ def test_a_file_of_one_layout_is_refused_whole_by_the_mapping_of_the_other(
     assert all(isinstance(item, RefusedLine) for item in items)
     items = read_lines(trips_2021, ",".join(trips_2020.layout.header), good)
     assert all(isinstance(item, RefusedLine) for item in items)
+
+
+def test_an_event_id_that_looks_like_a_card_is_refused_and_not_quoted_and_its_neighbour_is_not(
+    trips_2021: FeedMapping, read_lines: ReadLines
+) -> None:
+    card, neighbour = "4111111111111111", "4111111111111112"  # the second fails the checksum
+    (refused,) = read_lines(trips_2021, RIDE.replace("A9C3B7D01E5F4422", card))
+    assert isinstance(refused, RefusedLine)
+    assert refused.field == "source_event_id"
+    assert card not in refused.message
+    assert "keyed hash" in refused.message
+    act = only(read_lines(trips_2021, RIDE.replace("A9C3B7D01E5F4422", neighbour)))
+    assert act.source_event_id == neighbour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from carbonaccount.calculation.v1 import assessment_service_pb2, assessment_service_pb2_grpc
 from carbonaccount.calculation.v1 import methodology_service_pb2 as methodology_pb
 from carbonaccount.identity.v1 import account_service_pb2 as pb
+from carbonaccount.identity.v1 import session_service_pb2 as session_pb
 from google.rpc import error_details_pb2
 from rpc_house import LONGER, OWN, contract_methods, details_of, house, refused
 
@@ -22,7 +24,8 @@ from shared.rpc.limits import CallLimits
 from shared.rpc.tokens import VERIFYING_FILE, TokenVerifier, load_or_make_key, make_token
 
 C = grpc.StatusCode
-LOOK_UP = pb.LookUpAccountRequest(customer_ref="ref-1")
+LOOK_UP = pb.LookUpAccountRequest(customer_ref="ref-1", purpose="a test")
+SESSION = "sessions/0000000000abc"
 
 
 def test_a_listed_caller_is_served_and_known_to_the_servicer(tmp_path: Path) -> None:
@@ -91,7 +94,11 @@ def test_every_method_that_a_customer_may_call_names_the_account() -> None:
         for method in contract_methods()
         if "customer" in policy_of(method).callers and not owned_fields(method.input_type)
     ]
-    assert without == []
+    # A group is nobody's, and how fresh a copy is says nothing of anybody.
+    assert set(without) == {
+        "carbonaccount.identity.v1.CommunityService.GetCommunity",
+        "carbonaccount.feed.v1.FeedService.AwaitFreshness",
+    }
 
 
 @pytest.mark.parametrize("name", [OWN, f"{OWN}/consents/1"])
@@ -140,6 +147,55 @@ def test_an_account_may_be_opened_without_a_name_but_not_under_another_one() -> 
     request.account.name = LONGER
     with pytest.raises(CallerNotAllowed):
         check_owner(who, policy, fields, request)
+
+
+def check_named(who: Caller, name: str) -> None:
+    request = session_pb.DeleteSessionRequest(name=name)
+    check_owner(who, Policy("/x/Y", frozenset(), 0, False), ("name",), request)
+
+
+def test_a_customer_reaches_wards_and_household_and_the_own_session() -> None:
+    ward = "accounts/0000000000xyz"
+    who = Caller("customer", "x", account=OWN, session=SESSION, acts_for=(ward,))
+    for name in (OWN, f"{OWN}/consents/1", ward, f"{ward}/consents/1", SESSION):
+        check_named(who, name)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        Caller("customer", "x", account=OWN, session=SESSION, acts_for=("accounts/0000000000xyz",)),
+        Caller("customer", "x"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name",
+    [LONGER, "accounts/0000000000xy", "accounts/0000000000xyzz", f"{SESSION}d", f"{SESSION}/x",
+     "sessions/0000000000abd", "sessions/", "", f"{LONGER}/{OWN}"],
+)  # fmt: skip
+def test_a_customer_reaches_nothing_beside_them(who: Caller, name: str) -> None:
+    with pytest.raises(CallerNotAllowed):
+        check_named(who, name)
+
+
+def test_a_token_of_one_account_and_its_ward_reaches_no_third(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with house(tmp_path) as h:
+            ward, past = "accounts/0000000000xyz", "accounts/0000000000xyy"
+            now_s = int(time.time())
+            token = make_token(
+                h.key, "customer", "x", account=OWN, acts_for={ward: now_s + 60, past: now_s}
+            )
+            call = {"metadata": [("authorization", f"Bearer {token}")], "timeout": 10}
+            for name in (OWN, ward):
+                await h.account_stub.GetAccount(pb.GetAccountRequest(name=name), **call)
+            assert h.accounts.seen[1][0].acts_for == (ward,)
+            for name in (LONGER, past):
+                ended = h.account_stub.GetAccount(pb.GetAccountRequest(name=name), **call)
+                assert (await refused(ended))[1] == "CALLER_NOT_ALLOWED"
+            assert len(h.accounts.seen) == 2
+
+    asyncio.run(run())
 
 
 class _Clock:

@@ -190,7 +190,7 @@ def test_bytes_that_do_not_parse_are_a_field_fault_in_every_shape(tmp_path: Path
                 code, reason, _ = await refused(call)
                 assert (code, reason) == (C.INVALID_ARGUMENT, "FIELD_INVALID")
             await h.account_stub.LookUpAccount(
-                pb.LookUpAccountRequest(customer_ref="x"), **h.service
+                pb.LookUpAccountRequest(customer_ref="x", purpose="a test"), **h.service
             )
             bad_utf8 = h.raw(f"{root}/LookUpAccount")(b"\x0a\x02\xc3\x28", **h.service)
             assert (await refused(bad_utf8))[1] == "FIELD_INVALID"
@@ -216,11 +216,11 @@ def test_health_and_reflection_refuse_bytes_that_do_not_parse(tmp_path: Path) ->
 def test_five_megabytes_meet_our_limit_and_nine_the_library_s(tmp_path: Path) -> None:
     async def run() -> None:
         async with house(tmp_path) as h:
-            request = pb.LookUpAccountRequest(customer_ref="x" * 5_000_000)
+            request = pb.LookUpAccountRequest(customer_ref="x" * 5_000_000, purpose="a")
             code, reason, status = await refused(h.account_stub.LookUpAccount(request, **h.service))
             assert (code, reason) == (C.INVALID_ARGUMENT, "FIELD_INVALID")
             assert details_of(status, error_details_pb2.BadRequest)
-            request = pb.LookUpAccountRequest(customer_ref="x" * 9_000_000)
+            request = pb.LookUpAccountRequest(customer_ref="x" * 9_000_000, purpose="a")
             code, reason, _ = await refused(h.account_stub.LookUpAccount(request, **h.service))
             assert (code, reason) == (C.RESOURCE_EXHAUSTED, "")
 

@@ -25,7 +25,7 @@ from shared.rpc.status import DOMAIN, MESSAGE_MAX, Internal, reason_of, refusal_
 
 C = grpc.StatusCode
 SECRET = "bank-ref-4711"
-LOOK_UP = pb.LookUpAccountRequest(customer_ref=SECRET)
+LOOK_UP = pb.LookUpAccountRequest(customer_ref=SECRET, purpose="a test")
 
 
 def documented() -> dict[str, str]:

@@ -1,0 +1,186 @@
+"""Sessions and used tickets in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects import postgresql as pg
+
+from services.identity.domain.session import Session
+from services.identity.storage.tables import metadata
+from shared.clock import ClockUs
+from shared.ids import from_us, shard_of
+from shared.storage.engine import Database
+
+PURGE_S, PURGED_MAX = 60, 1_000
+# Clocks of two workers may differ; what one of them thinks expired another may still take.
+_KEPT = timedelta(minutes=1)
+_AWAY = (psycopg.Error, sa.exc.SQLAlchemyError)
+_Time = sa.DateTime(timezone=True)
+_log = structlog.get_logger()
+
+session = sa.Table(
+    "session",
+    metadata,
+    sa.Column("session_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("account_id", sa.BigInteger),
+    sa.Column("create_time", _Time, nullable=False),
+    sa.Column("expire_time", _Time, nullable=False),
+    sa.Column("end_time", _Time),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("request", sa.Uuid, nullable=False),
+    sa.Column("end_cause", sa.Text, nullable=False),
+    sa.Index("session_account", "account_id"),
+    sa.Index("session_expire", "expire_time"),
+)
+ticket = sa.Table(
+    "ticket",
+    metadata,
+    sa.Column("key", sa.Uuid, primary_key=True),
+    sa.Column("request", sa.Uuid, nullable=False),
+    sa.Column("used_for", sa.BigInteger, nullable=False),
+    sa.Column("expire_time", _Time, nullable=False),
+    sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Index("ticket_expire", "expire_time"),
+)
+
+
+class Sessions:
+    """Sessions on one connection, inside one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def claim_ticket(
+        self, key: bytes, request: bytes, used_for: int, expire_time: datetime
+    ) -> tuple[bytes, int] | None:
+        """Notes a ticket; None when it is new, else the request that used it, and for what.
+
+        A caller that loses the race waits for the winner.
+        """
+        shard, row = key[0] & 63, UUID(bytes=key)
+        insert = pg.insert(ticket).values(
+            shard=shard, key=row, request=UUID(bytes=request), used_for=used_for,
+            expire_time=expire_time,
+        )  # fmt: skip
+        claimed = self._connection.execute(
+            insert.on_conflict_do_nothing().returning(ticket.c.shard)
+        )
+        if claimed.one_or_none() is not None:
+            return None
+        query = sa.select(ticket).where(ticket.c.shard == shard, ticket.c.key == row)
+        known = self._connection.execute(query).one()
+        return known.request.bytes, known.used_for
+
+    def add(self, new: Session) -> None:
+        """Writes a new session."""
+        self._connection.execute(
+            sa.insert(session).values(
+                session_id=new.session_id, shard=shard_of(new.session_id),
+                account_id=new.account_id, generation=new.generation,
+                request=UUID(bytes=new.request), create_time=new.create_time,
+                expire_time=new.expire_time, end_cause="",
+            )
+        )  # fmt: skip
+
+    def read(self, session_id: int) -> Session | None:
+        """The session as it stands."""
+        row = self._connection.execute(sa.select(session).where(*_is(session_id))).one_or_none()
+        return None if row is None else _session(row)
+
+    def renew(
+        self,
+        session_id: int,
+        generation: int,
+        request: bytes,
+        account_id: int | None,
+        expire_time: datetime,
+    ) -> Session | None:
+        """The session moved on from `generation` to the next; None when it was moved or ended.
+
+        Of several at once one moves it, and the others wait for its commit.
+        """
+        renewed = self._connection.execute(
+            sa.update(session)
+            .where(
+                *_is(session_id),
+                session.c.generation == generation,
+                session.c.end_time.is_(None),
+            )
+            .values(
+                generation=generation + 1, request=UUID(bytes=request), account_id=account_id,
+                expire_time=expire_time,
+            )
+            .returning(session)
+        ).one_or_none()  # fmt: skip
+        return None if renewed is None else _session(renewed)
+
+    def end(self, session_id: int, now: datetime, cause: str) -> bool:
+        """Ends a session; False when it has ended before."""
+        done = self._connection.execute(
+            sa.update(session)
+            .where(*_is(session_id), session.c.end_time.is_(None))
+            .values(end_time=now, end_cause=cause)
+        )
+        return done.rowcount == 1
+
+
+async def purge_forever(database: Database, clock: ClockUs) -> None:
+    """Takes away sessions and tickets that have expired, once a minute until cancelled.
+
+    Beside the server and not in sign-ins, of which it was a tenth.
+    """
+    while True:
+        try:
+            while await database.call(lambda c: purge(c, from_us(clock()))):
+                pass
+        except _AWAY as error:
+            _log.warning("sessions.purge_postponed", error=type(error).__name__)
+        await asyncio.sleep(PURGE_S)
+
+
+def purge(connection: sa.Connection, now: datetime) -> int:
+    """Takes away at most PURGED_MAX expired sessions and as many tickets; how many it were."""
+    gone = 0
+    for table, key in ((session, session.c.session_id), (ticket, ticket.c.key)):
+        expired = (
+            sa.select(table.c.shard, key)
+            .where(table.c.expire_time < now - _KEPT)
+            .limit(PURGED_MAX)
+            .with_for_update(skip_locked=True)
+        )
+        found = sa.tuple_(table.c.shard, key).in_(expired)
+        gone += connection.execute(sa.delete(table).where(found)).rowcount
+    return gone
+
+
+def end_sessions(connection: sa.Connection, account_id: int, now: datetime, cause: str) -> int:
+    """Ends every session of an account, which the caller holds; how many there were."""
+    done = connection.execute(
+        sa.update(session)
+        .where(session.c.account_id == account_id, session.c.end_time.is_(None))
+        .values(end_time=now, end_cause=cause)
+    )
+    return done.rowcount
+
+
+def delete_sessions(connection: sa.Connection, account_id: int) -> int:
+    """Takes away every session of an account, which ends those that had not; how many."""
+    return connection.execute(sa.delete(session).where(session.c.account_id == account_id)).rowcount
+
+
+def _session(row: sa.Row[tuple[object, ...]]) -> Session:
+    return Session(
+        row.session_id, row.account_id, row.generation, row.request.bytes, row.create_time,
+        row.expire_time, row.end_time,
+    )  # fmt: skip
+
+
+def _is(session_id: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return session.c.shard == shard_of(session_id), session.c.session_id == session_id

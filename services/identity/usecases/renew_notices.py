@@ -1,0 +1,37 @@
+"""A changed notice needs a new consent: those to the text before end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from services.identity.domain.account import Account, Consent, EndKind, Event, Happened
+from services.identity.usecases.acting import Register, hold
+from shared.clock import ClockUs
+
+ACTOR = "services/identity"
+
+
+def end_outdated(
+    account_id: int,
+    stand: Mapping[int, set[bytes]],
+    *,
+    register: Register,
+    clock: ClockUs,
+    also_end: Callable[[Account, Consent, datetime], list[Happened]],
+) -> int:
+    """Ends the account's consents in force to notices that are not in `stand` (digests by code of
+    the scope); how many it ended."""
+    account, now = hold(account_id, register, clock)
+    happened: list[Happened] = []
+    ended = 0
+    for consent in register.read_consents(account_id):
+        if consent.in_force(now) and consent.notice_digest not in stand[consent.scope]:
+            over = consent.ended(now, EndKind.NOTICE_CHANGED)
+            register.put_consent(over)
+            happened.append(Happened(Event.CONSENT_EXPIRED, consent.number))
+            happened += also_end(account, over, now)
+            ended += 1
+    if happened:
+        register.note(account_id, happened, ACTOR, now)
+    return ended
