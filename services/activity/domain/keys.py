@@ -7,6 +7,7 @@ which ticket, bill or bike they came from.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from hashlib import blake2b
 
 from shared.ids import encode32
@@ -30,9 +31,19 @@ class Keyring:
 
     def event_key(self, source: int, source_event_id: str) -> bytes:
         """The activity's identity: 16 bytes of (source, source_event_id)."""
-        digest = self._event.copy()
-        digest.update(b"%d:%s" % (source, source_event_id.encode()))
-        return digest.digest()
+        return self.event_keys(source)(source_event_id)
+
+    def event_keys(self, source: int) -> Callable[[str], bytes]:
+        """`event_key` of one source; quicker for many."""
+        begun = self._event.copy()
+        begun.update(b"%d:" % source)
+
+        def event_key(source_event_id: str) -> bytes:
+            digest = begun.copy()
+            digest.update(source_event_id.encode())
+            return digest.digest()
+
+        return event_key
 
     def content(
         self,

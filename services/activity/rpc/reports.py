@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from services.activity.domain.batch import Batch, Columns
 from services.activity.domain.catalogue import Catalogue, Scene, Source
 from services.activity.domain.keys import KEY_BYTES, Keyring
-from shared.ids import account_id_of, civil_day, from_us
+from shared.ids import CIVIL_OFFSET_US, DAY_US, account_id_of, from_us
 from shared.personal import looks_personal
 from shared.refusal import FieldInvalid, LimitReached, Refusal, SceneNotGranted
 from shared.subject import read_subject_name, subject_digest
@@ -32,6 +32,7 @@ class ReportReader:
     ) -> None:
         self._source = source
         self._keyring = keyring
+        self._event_key = keyring.event_keys(source.code)
         self._subject_secret = subject_secret
         self._read_rider = self._subject if source.by_subject else self._account
         self._scenes = catalogue.scenes
@@ -59,7 +60,7 @@ class ReportReader:
             claims += claim
             subjects += subject
             rows.append(item)
-        columns = np.array(numbers, np.int64).reshape(-1, 10).T
+        columns = np.array(numbers, np.int64).reshape(-1, 9).T
         return Batch(
             items=len(reports),
             columns=Columns(
@@ -74,10 +75,10 @@ class ReportReader:
                 region=columns[3],
                 evidence_grade=columns[4],
                 occur_time_us=columns[5],
-                civil_day=columns[6],
-                measure_1=columns[7],
-                measure_2=columns[8],
-                label_1=columns[9],
+                civil_day=(columns[5] + CIVIL_OFFSET_US) // DAY_US,
+                measure_1=columns[6],
+                measure_2=columns[7],
+                label_1=columns[8],
             ),
             rows=np.array(rows, np.int64),
             refusals=refusals,
@@ -120,12 +121,11 @@ class ReportReader:
                 region_code,
                 grade,
                 occur_us,
-                civil_day(occur_us),
                 first,
                 second,
                 label,
             ),
-            self._keyring.event_key(self._source.code, event_id),
+            self._event_key(event_id),
             self._keyring.content(told, claim, label, subject),
             self._claim_key(scene, account_id, claim) if claim else _NO_DIGEST,
             subject or _NO_DIGEST,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from services.identity.domain.digest import keyed_digest
 from shared.ids import civil_day, to_us
+from shared.refusal import FieldInvalid
 
 BELONG_SCOPE = "scopes/household-collect"
 """The scope of a member's consent; a membership lasts as long as that consent is in force."""
@@ -137,6 +138,16 @@ class Invitation:
     def admits(self, account_id: int, now: datetime) -> bool:
         """Whether this account may use it now."""
         return now < self.expire_time and self.member_id in (None, account_id)
+
+
+def refuse_alone(scope: str, field: str) -> None:
+    """FIELD_INVALID for a consent to belong that is asked for without a household to belong to."""
+    if scope == BELONG_SCOPE:
+        raise FieldInvalid(
+            field,
+            f"{field} is {BELONG_SCOPE}, which comes with the household: it is given in "
+            "CreateHousehold, AcceptInvitation or SplitHousehold",
+        )
 
 
 def tie_of(secret: bytes, household_id: int, member_id: int) -> bytes:

@@ -40,6 +40,8 @@ _RESOURCES = {
     Event.CONSENT_EXPIRED: "consents",
     Event.BOUND: "bindings",
     Event.UNBOUND: "bindings",
+    Event.EXPORT_ASKED: "operations",
+    Event.ERASED: "operations",
 }
 """The events whose number is that of a resource below the account."""
 _PREFERENCES = ("language", "board_opt_in", "share_display_name", "share_amounts")

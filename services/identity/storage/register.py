@@ -62,9 +62,11 @@ class Register(ConsentRows):
             insert = pg.insert(t.customer_key).values(
                 shard=key[0] & 63, key=UUID(bytes=key), account_id=account_id
             )
-            self._connection.execute(insert.on_conflict_do_nothing())
-            owner = self.customer_account(key)
-            if owner is not None and owner != account_id:
+            owner = None
+            while owner is None:  # again when the row that was in the way is erased by now
+                self._connection.execute(insert.on_conflict_do_nothing())
+                owner = self.customer_account(key)
+            if owner != account_id:
                 return owner
         return account_id
 

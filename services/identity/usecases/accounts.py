@@ -222,8 +222,10 @@ def close_account(
     """
     claim(request, account_id, register)
     account, now = hold(account_id, register, clock)
-    if account.state in (State.CLOSED, State.ERASED):
+    if account.state is State.CLOSED:
         return account
+    if account.state is State.ERASED:
+        raise not_open(account)  # nothing that a person sent is kept any more, not even its id
     actor = decider(request, account, now, register=register)
     happened = [Happened(Event.CLOSED, cause=cause), *also_end(account, now)]
     for consent in register.read_consents(account_id):
