@@ -267,3 +267,10 @@ def test_who_withdrew_before_is_not_named_when_it_was_a_customer(
     store, _ = old
     rows = store.sql("select actor from withdrawal order by cause")
     assert rows == [("customer",), ("sources/any",)]
+
+
+def test_the_digest_of_an_event_is_what_it_always_was() -> None:
+    assert KEYRING.event_key(3, "ride-1").hex() == "e7690b4086c3b56c44307d5f99099667"
+    keys = KEYRING.event_keys(3)
+    assert [keys("ride-1"), keys("ride-2")] == [KEYRING.event_key(3, f"ride-{n}") for n in (1, 2)]
+    assert KEYRING.event_key(4, "ride-1") != KEYRING.event_key(3, "ride-1")

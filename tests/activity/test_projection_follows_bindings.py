@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from carbonaccount.identity.v1.account_service_pb2 import (
@@ -62,7 +62,7 @@ def holder(store: Store, subject: str, event: str) -> int | None:
 
 def is_taken(store: Store, account_id: int) -> bool:
     """Whether an act of May 2026 of the account would be recorded."""
-    (judged,) = store.record(read(report("bus", f"taken-{random.random()}", account_id)))
+    (judged,) = store.record(read(report("bus", f"taken-{uuid4().hex}", account_id)))
     return judged.outcomes.tolist() == [Outcome.RECORDED]
 
 

@@ -29,7 +29,7 @@ BOUND_S = 2.0  # within it a withdrawal bites, wherever acts come in
 
 
 def fresh(what: str) -> str:
-    return f"{what}-{uuid.uuid4().hex[:12]}"
+    return f"{what}-{uuid.uuid4().hex}"
 
 
 def trip(rider: str, event: str, **more: Any) -> pb.ActivityReport:

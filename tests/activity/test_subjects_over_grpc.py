@@ -26,7 +26,7 @@ def trip(rider: str, event: str, **more: Any) -> pb.ActivityReport:
 
 
 def fresh(what: str) -> str:
-    return f"{what}-{uuid.uuid4().hex[:12]}"
+    return f"{what}-{uuid.uuid4().hex}"
 
 
 def told(status: status_pb2.Status) -> str:
