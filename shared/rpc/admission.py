@@ -23,17 +23,20 @@ class Admission:
         self._verifier = verifier
         self._limits = CallLimits()
 
-    def admit(self, policy: Policy, authorization: str, peer: Callable[[], str]) -> Caller:
-        """The caller, known to the task from here on; raises a refusal."""
+    def identify(self, policy: Policy, authorization: str) -> Caller:
+        """Who calls, allowed or not; TOKEN_INVALID where that cannot be known and must be, and
+        CALLER_NOT_ALLOWED for a method that nobody may call."""
         if not policy.callers:
             raise CallerNotAllowed(
                 f"{policy.method} may be called by nobody; its contract lists no caller",
                 metadata={"caller": "", "method": policy.method},
             )
         if not authorization and policy.is_public:
-            who = PUBLIC
-        else:
-            who = self._verifier.verify(authorization)
+            return PUBLIC
+        return self._verifier.verify(authorization)
+
+    def admit(self, policy: Policy, who: Caller, peer: Callable[[], str]) -> None:
+        """Makes the caller known to the task from here on; raises a refusal."""
         if who.kind not in policy.callers and not policy.is_public:
             raise CallerNotAllowed(
                 f"{policy.method} may be called by {', '.join(sorted(policy.callers))} "
@@ -43,7 +46,6 @@ class Admission:
         if policy.calls_per_second and who is PUBLIC:
             self._limits.spend(host_of(peer()), policy.method, policy.calls_per_second)
         set_caller(who)
-        return who
 
 
 def owned_fields(request: Descriptor) -> tuple[str, ...]:

@@ -61,7 +61,9 @@ class _Method:
                 request_id = value[:_REQUEST_ID_MAX]
         entry.request_id = request_id or f"{random.getrandbits(64):016x}"
         context.set_trailing_metadata((("x-request-id", entry.request_id),))
-        entry.caller = self._admission.admit(self.policy, authorization, context.peer)
+        # Before it is judged: the log names also those who are turned away.
+        entry.caller = self._admission.identify(self.policy, authorization)
+        self._admission.admit(self.policy, entry.caller, context.peer)
 
     def check(self, entry: Entry, request: Any) -> None:
         """Refuses a request that breaks a stated rule or is about somebody else."""

@@ -22,7 +22,6 @@ from test_contract import IMAGE
 
 from shared.clock import now_us
 from shared.ids import account_id_of, civil_day, day_to_date, encode32, shard_of
-from shared.rpc.admission import owned_fields
 from tests.suite import ride
 
 F = FieldDescriptor
@@ -37,6 +36,8 @@ _TEXTS = {
     "screen": "matrix/consent",
 }
 """By the name of the field, where any word would be refused before somebody is looked at."""
+_OFTEN_NEEDED = {"purpose", "cause"}
+"""Optional by the contract and required of some callers."""
 _WORDS = {
     "activity": "0" * 26,
     "community": encode32(1, 13),
@@ -53,13 +54,14 @@ class NotMade(Exception):
 
 @dataclass(frozen=True)
 class Named:
-    """Whom a request names; where a field offers several kinds of name, that of `kind`."""
+    """Whom a request names: an account, and `names` of other kinds, such as sources/x.
+
+    Where a field offers several kinds of name, that of the caller's own `kind` is taken.
+    """
 
     account: str
-    source: str
-    partner: str
-    session: str
-    kind: str = ""
+    names: tuple[str, ...]
+    kind: str
 
 
 def make_request(method: MethodDescriptor, named: Named, grant: ConsentGrant) -> Any:
@@ -67,8 +69,8 @@ def make_request(method: MethodDescriptor, named: Named, grant: ConsentGrant) ->
 
     `grant` stands wherever a consent is given. NotMade when a field cannot be filled.
     """
-    owned = {name.partition(".")[0] for name in owned_fields(method.input_type)}
-    return _Maker(named, grant).make(method.input_type, also=owned)
+    persons = {field.name for field in method.input_type.fields if names_person(field)}
+    return _Maker(named, grant).make(method.input_type, also=persons)
 
 
 class _Maker:
@@ -90,11 +92,10 @@ class _Maker:
         """A message with what it requires, with `also`, and with one member of each oneof;
         `whole` with every field that a caller may set."""
         message = GetMessageClass(kind)()
-        wanted = also | {oneof.fields[0].name for oneof in kind.oneofs}
+        wanted = also | _OFTEN_NEEDED | {oneof.fields[0].name for oneof in kind.oneofs}
         for field in kind.fields:
-            if _is(field, "REQUIRED") or field.name in wanted:
-                self._fill(message, field)
-            elif whole and not _is(field, "OUTPUT_ONLY"):
+            asked = whole and not _is(field, "OUTPUT_ONLY")
+            if asked or _is(field, "REQUIRED") or field.name in wanted:
                 self._fill(message, field)
         return message
 
@@ -145,8 +146,9 @@ class _Maker:
         return _TEXTS.get(field.name, "matrix")
 
     def _word(self, part: re.Match[str]) -> str:
-        whole: str = getattr(self._named, part[1], "") if part[1] != "kind" else ""
-        return whole.partition("/")[2] or _WORDS.get(part[1], "1")
+        whole = (self._named.account, *self._named.names)
+        known = dict(one.split("s/", 1) for one in whole)
+        return known.get(part[1]) or _WORDS.get(part[1], "1")
 
 
 def _is(field: FieldDescriptor, behaviour: str) -> bool:
@@ -160,15 +162,20 @@ def patterns_of(field: FieldDescriptor) -> list[str]:
     return _PATTERN.findall(comment) if _PATTERN.match(comment) else []
 
 
-def settable_fields(kind: Descriptor) -> Iterator[FieldDescriptor]:
-    """Every field that a caller may set, into the messages of the contract."""
+def names_person(field: FieldDescriptor) -> bool:
+    """Whether `field` may name an account, something below one, or a session."""
+    return any(one.startswith(("accounts/", "sessions/")) for one in patterns_of(field))
+
+
+def settable_fields(kind: Descriptor, outer: str = "") -> Iterator[tuple[str, FieldDescriptor]]:
+    """Every field that a caller may set, by its path, into the messages of the contract."""
     for field in kind.fields:
         if _is(field, "OUTPUT_ONLY"):
             continue
-        yield field
+        yield outer + field.name, field
         inner = field.message_type
         if inner is not None and inner.file.package.startswith("carbonaccount"):
-            yield from settable_fields(inner)
+            yield from settable_fields(inner, f"{outer}{field.name}.")
 
 
 def _in_map(field: FieldDescriptor) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from carbonaccount.identity.v1 import account_pb2, account_service_pb2, consent_service_pb2
 from carbonaccount.identity.v1 import household_service_pb2 as pb
 from carbonaccount.identity.v1.consent_pb2 import Confirmation, Consent, ConsentGrant
@@ -19,7 +20,8 @@ from google.type.date_pb2 import Date
 
 from services.identity.upstream.bank_tickets import make_double_ticket
 from services.identity.wiring import load_scopes
-from shared.ids import civil_day, date_to_day, day_to_date, from_us, to_us
+from shared.ids import account_id_of, civil_day, date_to_day, day_to_date, from_us, to_us
+from shared.storage.embedded import EmbeddedPostgres
 from tests.identity.identity_house import House, request_id, served, settings_for, stamp
 
 BELONG, HOME = "scopes/household-collect", "scopes/home-collect"
@@ -289,6 +291,15 @@ class World:
         asked = pb.GetSharesRequest(parent=household, share_date=day(on) if on else None)
         return self.house.households.GetShares(asked, **self.house.service)
 
+    def snapshots_of(self, account: str) -> account_service_pb2.AccountSnapshot:
+        """One account as the state feed has it now."""
+        shard = account_id_of(account) & 63
+        for message in self.house.watch({shard: 0}):
+            found = [one for one in message.snapshots if one.account == account]
+            if found:
+                return found[0]
+        raise AssertionError("the watch ended by itself")
+
     def snapshots(self) -> dict[str, account_service_pb2.AccountSnapshot]:
         """Every account as the state feed has it now."""
         found: dict[str, account_service_pb2.AccountSnapshot] = {}
@@ -307,6 +318,16 @@ def living(database_url: str, keys_dir: Path) -> Iterator[World]:
     clock = Clock()
     with served(settings_for(database_url, keys_dir), clock) as house:
         yield World(house, clock)
+
+
+@contextmanager
+def living_together(postgres: EmbeddedPostgres, places: pytest.TempPathFactory) -> Iterator[World]:
+    """One running service for the tests of a module, which put its clock where they want it and
+    use people of their own."""
+    name = f"households_{next(_taps)}"
+    postgres.create_database(name)
+    with living(postgres.url(name), places.mktemp("keys")) as world:
+        yield world
 
 
 def signed_payload(jws: str) -> dict[str, Any]:

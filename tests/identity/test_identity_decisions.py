@@ -37,6 +37,7 @@ from identity_house import (
 from services.identity import wiring
 from services.identity.verify_receipt import verify
 from shared.ids import account_id_of
+from shared.rpc.status import reason_of
 
 TRADE = "scopes/shenzhen-trade"
 
@@ -298,3 +299,13 @@ def test_a_changed_notice_ends_the_consents_to_the_old_one_before_anything_is_se
         assert newest.event == ConsentReceipt.EVENT_EXPIRED
         renewed = again.grant(grant_of(READING, notice_digest=new.notice_digest))
         assert renewed.state == Consent.STATE_GRANTED
+
+
+def test_a_consent_to_belong_comes_with_a_household_and_not_alone(house: House) -> None:
+    person = house.customer()
+    belong = "scopes/household-collect"
+    opened = person.open(grant_of(belong))
+    assert reason_of(opened.outcomes[0].refusal) == "FIELD_INVALID"
+    with refused("FIELD_INVALID"):
+        person.grant(grant_of(belong))
+    assert refuse(person, belong).consent.state == Consent.STATE_REFUSED

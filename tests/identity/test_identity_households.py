@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from carbonaccount.identity.v1.consent_pb2 import Consent
 
 from shared.ids import account_id_of
+from shared.storage.embedded import EmbeddedPostgres
 from tests.identity.household_world import (
     BELONG,
     CLOSED,
     HOME,
+    NEW_YEAR,
     OPEN,
     SUSPENDED,
     WHOLE,
     World,
     iso,
-    living,
+    living_together,
     members_of,
     periods_of,
 )
@@ -27,10 +28,16 @@ from tests.identity.identity_house import refused, request_id
 GRANTED, REVOKED = Consent.STATE_GRANTED, Consent.STATE_REVOKED
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with living(database_url, tmp_path) as running:
+@pytest.fixture(scope="module")
+def town(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with living_together(postgres, tmp_path_factory) as running:
         yield running
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    town.clock.set(NEW_YEAR)
+    return town
 
 
 def test_a_founder_is_head_and_only_member_from_today_on(world: World) -> None:

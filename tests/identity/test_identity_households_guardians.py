@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from carbonaccount.identity.v1.consent_pb2 import Consent
@@ -18,17 +17,34 @@ from services.identity.together import ending_of
 from services.identity.upstream.key_management import FileKeyManagement
 from services.identity.wiring import load_scopes
 from shared.feed.watch import Signal
+from shared.ids import account_id_of
 from shared.rpc.paging import PageTokens
 from shared.service import load_secret
+from shared.storage.embedded import EmbeddedPostgres
 from shared.storage.engine import Database
-from tests.identity.household_world import OPEN, SUSPENDED, Person, World, iso, living, periods_of
+from tests.identity.household_world import (
+    NEW_YEAR,
+    OPEN,
+    SUSPENDED,
+    Person,
+    World,
+    iso,
+    living_together,
+    periods_of,
+)
 from tests.identity.identity_house import refused
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with living(database_url, tmp_path) as running:
+@pytest.fixture(scope="module")
+def town(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with living_together(postgres, tmp_path_factory) as running:
         yield running
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    town.clock.set(NEW_YEAR)
+    return town
 
 
 def family(world: World, days: int = 30) -> tuple[Person, Person, Person]:
@@ -97,8 +113,9 @@ def test_a_signature_says_that_the_guardian_gave_it(world: World) -> None:
     parent, child, for_child = family(world)
     parent.propose({child.account: 1, parent.account: 3})
     for_child.sign(1)
-    query = "select by_guardian from share_signature order by sign_time, member"
-    assert world.house.sql(query) == [(False,), (True,)]
+    query = "select by_guardian from share_signature where household_id = %s order by member"
+    home = account_id_of(parent.household().account)
+    assert world.house.sql(query, home) == [(False,), (True,)]
 
 
 def test_a_child_leaves_and_withdraws_by_itself(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +11,16 @@ from carbonaccount.identity.v1.consent_pb2 import Confirmation, ConsentGrant
 from google.type.date_pb2 import Date
 
 from shared.ids import account_name, new_account_id
+from shared.storage.embedded import EmbeddedPostgres
 from tests.identity.household_world import (
     CLOSED,
     HOME,
+    NEW_YEAR,
     OPEN,
     SUSPENDED,
     Person,
     World,
-    living,
+    living_together,
     members_of,
 )
 from tests.identity.identity_house import refused, request_id, soon, stamp
@@ -27,10 +28,16 @@ from tests.identity.identity_house import refused, request_id, soon, stamp
 METHODS = [name for name in dir(pb) if name.endswith("Request")]
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with living(database_url, tmp_path) as running:
+@pytest.fixture(scope="module")
+def town(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with living_together(postgres, tmp_path_factory) as running:
         yield running
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    town.clock.set(NEW_YEAR)
+    return town
 
 
 def filled(method: str, person: Person) -> Any:

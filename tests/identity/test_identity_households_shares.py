@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from carbonaccount.identity.v1 import household_service_pb2 as pb
@@ -13,14 +12,16 @@ from services.identity.verify_receipt import verify
 from shared.ids import account_id_of, civil_day
 from shared.rpc.jwks import json_web_key_set
 from shared.rpc.keyring import RECEIPTS, published
+from shared.storage.embedded import EmbeddedPostgres
 from shared.storage.engine import Database
 from tests.identity.household_world import (
+    NEW_YEAR,
     WHOLE,
     Person,
     World,
     day,
     iso,
-    living,
+    living_together,
     of,
     periods_of,
     signed_payload,
@@ -28,10 +29,16 @@ from tests.identity.household_world import (
 from tests.identity.identity_house import refused, request_id
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
-    with living(database_url, tmp_path) as running:
+@pytest.fixture(scope="module")
+def town(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with living_together(postgres, tmp_path_factory) as running:
         yield running
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    town.clock.set(NEW_YEAR)
+    return town
 
 
 def three_to_one(one: Person, other: Person) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from services.identity.domain.account import Account, Consent, EndKind, Grant
+from services.identity.domain.account import Account, Consent, EndKind, Grant, Kind
 from services.identity.domain.scopes import Scope
 from shared.ids import CIVIL_OFFSET_US, DAY_US, from_us
 from shared.refusal import ConfirmationMissing, FieldInvalid, NoticeStale, ResourceNotFound
@@ -31,7 +31,9 @@ def new_consent(
         _check_confirmation(grant, now)
     cover_from = grant.cover_from_time or now
     earliest = min(scope.cover_from_earliest or now, now)
-    if not earliest <= cover_from <= now:
+    # A household that begins tomorrow owns nothing of today, whenever its members agree.
+    latest = now + timedelta(days=1) if account.kind is Kind.HOUSEHOLD else now
+    if not earliest <= cover_from <= latest:
         raise FieldInvalid(
             "cover_from_time",
             f"cover_from_time is {cover_from.isoformat()}; the notice of {scope.name} offers "

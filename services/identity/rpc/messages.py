@@ -123,9 +123,7 @@ def read_plain(text: str, field: str) -> str:
 def read_region(region: str, field: str) -> int:
     """The number of an administrative division; 0 when not given."""
     if region and not (len(region) == 6 and region.isascii() and region.isdigit() and region > "1"):
-        raise FieldInvalid(
-            field, f"{field} is {region[:16]!r}; it must be six digits, the first not 0, or empty"
-        )
+        raise FieldInvalid(field, f"{field} must be six digits, the first not 0, or empty")
     return int(region or 0)
 
 

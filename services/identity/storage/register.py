@@ -35,7 +35,7 @@ _MEMBER = """
 select exists (
     select from household_member
     where shard = :shard and household_id = :household and member_id = :member
-        and (end_day is null or :day < end_day)
+        and (end_day is null or (start_day < end_day and :day < end_day))
 )
 """
 

@@ -17,6 +17,7 @@ from services.identity.domain.account import (
     Person,
     State,
 )
+from services.identity.domain.household import refuse_alone
 from services.identity.domain.scopes import Scope
 from services.identity.usecases.acting import (
     CUSTOMER,
@@ -103,6 +104,7 @@ def open_for(
             continue
         try:
             granted = [outcome for outcome in outcomes if isinstance(outcome, Consent)]
+            refuse_alone(grant.scope, "scope")
             consent, noted = decide(
                 new, grant, granted[::-1], new.open_time, register=register, scopes=scopes,
                 by_guardian=actor == GUARDIAN,
@@ -222,11 +224,11 @@ def close_account(
     """
     claim(request, account_id, register)
     account, now = hold(account_id, register, clock)
+    actor = decider(request, account, now, register=register)
     if account.state is State.CLOSED:
         return account
     if account.state is State.ERASED:
         raise not_open(account)  # nothing that a person sent is kept any more, not even its id
-    actor = decider(request, account, now, register=register)
     happened = [Happened(Event.CLOSED, cause=cause), *also_end(account, now)]
     for consent in register.read_consents(account_id):
         if consent.in_force(now):

@@ -15,6 +15,7 @@ from services.identity.domain.account import (
     Happened,
 )
 from services.identity.domain.granting import new_consent, scope_meant, shares_confirmation
+from services.identity.domain.household import refuse_alone
 from services.identity.domain.scopes import Scope
 from services.identity.usecases.acting import (
     GUARDIAN,
@@ -70,6 +71,7 @@ def grant_consent(
         return Decided(_numbered(account_id, consents, known), 0)
     actor = decider(request, account, now, register=register)
     require_open(account)
+    refuse_alone(grant.scope, "consent.scope")
     consent, happened = decide(
         account, grant, consents, now, register=register, scopes=scopes,
         by_guardian=actor == GUARDIAN,

@@ -32,6 +32,7 @@ from services.identity.usecases.household_room import (
     Room,
     actor_in_household,
     already_member,
+    begin_of,
     consent_to_belong,
     day_of,
     end,
@@ -109,7 +110,8 @@ def found(
     household = Account(household_id, State.SUSPENDED, Kind.HOUSEHOLD, 0, person, 1, now, now)
     room.register.add_account(household)
     home = Grant(
-        HOME_SCOPE, room.scopes[HOME_SCOPE].notice_digest, confirm_time=grant.confirm_time,
+        HOME_SCOPE, room.scopes[HOME_SCOPE].notice_digest,
+        cover_from_time=max(now, begin_of(start_day)), confirm_time=grant.confirm_time,
         screen=grant.screen,
     )  # fmt: skip
     _, collecting = decide(household, home, [], now, register=room.register, scopes=room.scopes)

@@ -79,7 +79,7 @@ def test_a_method_that_lists_nobody_is_refused_to_everybody(tmp_path: Path) -> N
     admission = Admission(TokenVerifier(tmp_path / VERIFYING_FILE))
     for authorization in ("", f"Bearer {token}"):
         with pytest.raises(CallerNotAllowed, match="nobody"):
-            admission.admit(policy, authorization, lambda: "ipv4:127.0.0.1:1")
+            admission.identify(policy, authorization)
 
 
 def test_every_method_of_the_contract_lists_its_callers() -> None:

@@ -14,7 +14,7 @@ from carbonaccount.options.v1 import options_pb2
 from google.api import field_behavior_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.rpc import error_details_pb2
-from rpc_house import OWN, details_of, field_of, house, message_of, refused
+from rpc_house import details_of, field_of, house, message_of, refused
 
 from shared.refusal import FieldInvalid, LimitReached, Refusal
 from shared.rpc.contract import ITEMS_MAX, TEXT_MAX, check_of
@@ -150,9 +150,9 @@ def test_a_server_refuses_what_breaks_a_rule_and_names_the_field(tmp_path: Path)
             request.account.display_name = "x" * 65
             _, _, status = await refused(h.account_stub.OpenAccount(request, **h.customer()))
             assert field_of(status) == "account.display_name"
-            request.account.display_name, request.account.name = "x" * 64, OWN
+            request.account.display_name, request.account.state = "x" * 64, 2
             await h.account_stub.OpenAccount(request, **h.customer())
-            assert h.accounts.seen[0][1].account.name == ""
+            assert h.accounts.seen[0][1].account.state == 0
 
     asyncio.run(run())
 

@@ -47,8 +47,7 @@ def test_every_reason_has_one_refusal_with_the_documented_code() -> None:
     assert len(ours) == len(kinds)
     promised = documented()
     assert set(promised) == {name.removeprefix("REASON_") for name, _ in reason_pb2.Reason.items()}
-    # Nobody can say these yet: nothing updates a resource by etag.
-    del promised["UNSPECIFIED"], promised["ETAG_MISMATCH"]
+    del promised["UNSPECIFIED"]  # never sent
     assert ours == promised
 
 
@@ -212,7 +211,7 @@ def test_a_line_at_debug_shows_the_request_without_what_is_sensitive(
     served_with(tmp_path, refuse, level="debug")
     text = capfd.readouterr().err
     (line,) = [line for line in lines_of(text) if line["event"] == "rpc.call"]
-    assert line["request"] == {"customer_ref": "[redacted]"}
+    assert line["request"] == {"customer_ref": "[redacted]", "purpose": "a test"}
     assert SECRET not in text
 
 
@@ -230,10 +229,10 @@ def test_sensitive_fields_are_hidden_at_any_depth_and_others_shown() -> None:
     request = pb.OpenAccountRequest(request_id="r-1")
     request.account.display_name, request.account.region_code = "王小明", "440300"
     assert redacted(request) == {
-        "account": {"display_name": "[redacted]", "region_code": "440300"}, "request_id": "r-1",
+        "account": {"display_name": "[redacted]", "region_code": "[redacted]"}, "request_id": "r-1",
     }  # fmt: skip
     text = without_sensitive("the name 王小明 of r-1 in 440300", request)
-    assert text == "the name [redacted] of r-1 in 440300"
+    assert text == "the name [redacted] of r-1 in [redacted]"
     request.account.display_name = "a"
     assert without_sensitive("has a name 'a'", request) == "has [redacted] name '[redacted]'"
     request.account.display_name = "it's \n"
