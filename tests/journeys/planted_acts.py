@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -20,6 +22,7 @@ from carbonaccount.settlement.v1 import ledger_service_pb2_grpc as ledger_grpc
 from carbonaccount.type.v1.cursor_pb2 import ShardCursor
 
 from tests.journeys.planted_calls import Caller, Cast
+from tests.journeys.planted_fields import READER
 from tests.journeys.planted_people import Person, request_id
 from tests.journeys.planted_values import order_number, word
 from tests.suite import BANK, BENCH, BIKE, METRO, refusal, ride
@@ -42,10 +45,10 @@ async def act(cast: Cast, person: Person) -> None:
     """Acts by subject, by account and with claims, one at a time, many, and through a lane."""
     metro = {"scene": "scenes/metro-ride"}
     paid = {"scene": "scenes/utility-payment", "measures": {"count": 1}}
-    by_subject = ride("", "", subject=person.subjects[BIKE])
-    made = await record(cast, BIKE, by_subject)
+    order = order_number()
+    made = await record(cast, BIKE, ride("", order, subject=person.subjects[BIKE]))
     found = await source_of(cast, BIKE).FindActivity(
-        activity_pb.FindActivityRequest(source=BIKE, source_event_id=by_subject.source_event_id)
+        activity_pb.FindActivityRequest(source=BIKE, source_event_id=order)
     )
     assert found.activity.name == made.activity  # by the digest of what the source calls it
     bill = order_number()
@@ -96,7 +99,7 @@ def holder_of(cast: Cast, person: Person) -> Any:
 async def look_up(cast: Cast, person: Person) -> None:
     """Staff and programs read the account, each with a purpose."""
     for kind in ("operator", "service", "auditor"):
-        name = f"{kind}s/{cast.evidence.planted.note(word(), 'operator', kind)}"
+        name = f"{kind}s/{cast.evidence.planted.note(word(), READER, kind, taken=True)}"
         accounts = account_grpc.AccountServiceStub(cast.staff("identity", kind, name))
         shown = await accounts.GetAccount(
             account_pb.GetAccountRequest(name=person.account, purpose=f"reads {word()}")
@@ -139,12 +142,14 @@ async def until_done(person: Person, name: str) -> None:
 
 
 async def copy(person: Person) -> bytes:
-    """The archive of everything that is held about the person."""
+    """The files of the archive of everything that is held about the person."""
     asked = privacy_pb.ExportAccountDataRequest(name=person.account, request_id=request_id())
     name = (await person.privacy.ExportAccountData(asked)).operation.name
     await until_done(person, name)
     pieces = person.privacy.DownloadArchive(privacy_pb.DownloadArchiveRequest(name=name))
-    return b"".join([piece.content async for piece in pieces])
+    archive = b"".join([piece.content async for piece in pieces])
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        return b"\n".join(packed.read(member) for member in packed.namelist())
 
 
 async def end(person: Person) -> None:

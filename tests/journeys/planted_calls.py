@@ -17,7 +17,7 @@ from shared.rpc.channel import open_channel
 from shared.rpc.redaction import is_sensitive
 from shared.rpc.tokens import load_or_make_key, make_token
 from tests.journeys.planted_fields import IN_CLEAR, TEXTS, label
-from tests.journeys.planted_values import Planted, chinese, order_number, region, word
+from tests.journeys.planted_values import WORD, Planted, chinese, order_number, region, word
 
 SHAPES: dict[str, Callable[[], str]] = {
     "Account.region_code": region,
@@ -149,12 +149,16 @@ class Remembering:
         if not isinstance(request, Message):
             return []
         fill(request)
-        return self._note(request, taken=False)
+        return self._note(request)
 
-    def _note(self, message: Message, *, taken: bool) -> list[str]:
+    def _note(self, message: Message, *, made_here: bool = False) -> list[str]:
+        """What was sent is the sender's; what comes back is the reader's where it is new."""
         planted, who = self._evidence.planted, self._caller.who
+        told = [(at, telling(text)) for at, text in personal(message)]
         return [
-            planted.note(telling(text), at, who, taken=taken) for at, text in personal(message)
+            planted.note(text, at, who, taken=made_here)
+            for at, text in told
+            if not made_here or text not in planted.values
         ]
 
     def _answered(self, path: str, answer: Any, sent: list[str]) -> Any:
@@ -163,7 +167,7 @@ class Remembering:
                 self._evidence.planted.values[text].taken = True
         content = answer
         if isinstance(answer, Message):
-            self._note(answer, taken=True)
+            self._note(answer, made_here=True)
             content = answer.SerializeToString()
         self._evidence.answers.append(Said(path, self._caller.kind, self._caller.who, content))
         return answer
@@ -193,7 +197,10 @@ def fill(message: Message) -> None:
 
 
 def telling(text: str) -> str:
-    """The part of a value that nothing else has: of a signed token its signature."""
+    """The part of a value that nothing else has: its planted word, or a token's signature."""
+    found = WORD.search(text)
+    if found:
+        return found[0]
     return text.rpartition(".")[2] if text.startswith("eyJ") else text
 
 

@@ -62,6 +62,7 @@ def _kept(why: str, *places: str) -> Kept:
     return Kept(frozenset((*places, "database files")), why)
 
 
+READER = "the name of a reader"
 _CAUSE = _kept(
     "staff's and holders' words on a change of the account, for the holder and for auditors",
     "identity.event",
@@ -85,7 +86,7 @@ IN_CLEAR = {
         "identity.consent", "feed WatchAccounts", "log",
     ),
     "Open.lane": _kept("the source's own name of a stream", "activity.lane", "log"),
-    "operator": _kept("who of the staff did it", "identity.event", "identity.access_log", "log"),
+    READER: _kept("who of the staff read it, which the holder reads", "identity.access_log", "log"),
 }  # fmt: skip
 """Texts that are not sealed, and the places where each may stand. Everything else that was
 planted may stand nowhere."""
@@ -171,9 +172,10 @@ def _texts(
     message: Descriptor, path: str, inside: tuple[str, ...]
 ) -> Iterator[tuple[str, FieldDescriptor]]:
     for field in message.fields:
-        if field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[
-            field_behavior_pb2.field_behavior
-        ]:
+        if (
+            field_behavior_pb2.OUTPUT_ONLY
+            in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        ):
             continue
         inner = field.message_type
         if inner is None:

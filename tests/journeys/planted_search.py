@@ -10,11 +10,10 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from tests.journeys.planted_values import spellings
+from tests.journeys.planted_values import is_short, spellings
 
 PIECE_BYTES = 8 << 20
 _HEAD = 4
-_SHORT = 8
 _OWN_TABLES = """
 select table_schema, table_name from information_schema.tables
 where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')
@@ -53,13 +52,13 @@ class Searcher:
             if data.startswith(spelled, place) and _stands_alone(data, place, spelled)
         }
 
-    def found_in_file(self, path: Path) -> set[str]:
+    def found_in_file(self, path: Path, piece_bytes: int = PIECE_BYTES) -> set[str]:
         """The texts that occur in a file; none in one that went away meanwhile."""
         found: set[str] = set()
         try:
             with path.open("rb") as file:
                 tail = b""
-                while piece := file.read(PIECE_BYTES):
+                while piece := file.read(piece_bytes):
                     found |= self.found_in(tail + piece)
                     tail = piece[-self.longest :]
         except FileNotFoundError:
@@ -79,7 +78,7 @@ class Searcher:
 
 def _stands_alone(data: bytes, place: int, spelled: bytes) -> bool:
     """A short number counts where it is not a part of a longer one, nor of a moment's fraction."""
-    if len(spelled) > _SHORT or not spelled.isdigit():
+    if not is_short(spelled):
         return True
     before, after = data[max(0, place - 1) : place], data[place + len(spelled) :][:1]
     return not before.isdigit() and before != b"." and not after.isdigit()

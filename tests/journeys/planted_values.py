@@ -4,6 +4,7 @@ which a text may be written down."""
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from urllib.parse import quote_from_bytes
 
 _RARE = range(0x4E00, 0x9FA5)
 _LETTERS = "bcdfghjkmnpqrtvwxyz"  # no hexadecimal words, no words of a language
-SHORTEST = 6
+SHORTEST, SHORT = 6, 8
+WORD = re.compile("zq[a-z0-9]{12}")
 
 
 def word() -> str:
@@ -31,7 +33,7 @@ def order_number() -> str:
 
 def region() -> str:
     """Six digits of a division that nothing here is about."""
-    return f"79{secrets.randbelow(9000) + 1000}"
+    return f"99{secrets.randbelow(9000) + 1000}"
 
 
 @dataclass
@@ -65,10 +67,17 @@ class Planted:
         return [v.text for v in self.values.values() if v.taken and where in v.fields]
 
 
+def is_short(text: str | bytes) -> bool:
+    """Whether a text is a number so short that longer ones hold it by chance."""
+    return len(text) <= SHORT and text.isdigit()
+
+
 def spellings(text: str) -> Iterator[bytes]:
     """Every way in which a program may have written `text` down."""
     plain = text.encode()
     yield plain
+    if is_short(text):
+        return  # in any other spelling it cannot be told from a part of a longer number
     for other in ("utf-16-le", "utf-16-be"):
         yield text.encode(other)
     for spell in (_hexadecimal, _base64):
