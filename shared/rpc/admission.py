@@ -41,7 +41,11 @@ class Admission:
             raise CallerNotAllowed(
                 f"{policy.method} may be called by {', '.join(sorted(policy.callers))} "
                 f"and this token is of a {who.kind}",
-                metadata={"caller": who.name, "method": policy.method},
+                # The name in a customer's token may be the bank's number of a person; it stays out.
+                metadata={
+                    "caller": who.kind if who.kind == "customer" else who.name,
+                    "method": policy.method,
+                },
             )
         if policy.calls_per_second and who is PUBLIC:
             self._limits.spend(host_of(peer()), policy.method, policy.calls_per_second)

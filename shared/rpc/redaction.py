@@ -11,6 +11,8 @@ from carbonaccount.options.v1 import options_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from shared.personal import looks_personal
+
 REDACTED = "[redacted]"
 _TEXT_SHOWN = 64
 
@@ -24,7 +26,8 @@ def is_sensitive(field: FieldDescriptor) -> bool:
 def redacted(message: Message) -> dict[str, Any]:
     """The set fields of a message as a log may show them.
 
-    Sensitive fields are replaced at any depth, lists and maps are counted, texts are cut.
+    Sensitive fields, and texts like a phone or card number, are replaced at any depth, lists and
+    maps are counted, texts are cut.
     """
     shown: dict[str, Any] = {}
     for field, value in message.ListFields():
@@ -35,7 +38,9 @@ def redacted(message: Message) -> dict[str, Any]:
         elif isinstance(value, Message):
             shown[field.name] = redacted(value)
         else:
-            shown[field.name] = str(value)[:_TEXT_SHOWN]
+            text = str(value)
+            # A name may hold anything that somebody typed in its place.
+            shown[field.name] = REDACTED if looks_personal(text) else text[:_TEXT_SHOWN]
     return shown
 
 

@@ -19,6 +19,7 @@ from services.activity.rpc.messages import write_ack
 from services.activity.storage.lanes import Lanes
 from services.activity.usecases.commit_submissions import Append, Receipt, Submission
 from shared.gather import Gatherer
+from shared.personal import looks_personal
 from shared.refusal import FieldInvalid, LaneTakenOver, Refusal
 from shared.rpc.status import to_status
 from shared.storage.engine import Database, driver_of
@@ -57,6 +58,9 @@ class LaneStream:
                 "open", "the first message must be open, with a lane of 1 to 64 characters"
             )
         lane = first.open.lane
+        kind = looks_personal(lane)
+        if kind is not None:
+            raise FieldInvalid("open.lane", f"open.lane looks like a {kind}; name it otherwise")
         next_offset, epoch = await self._database.call(
             lambda c: _open_lane(c, self._source.code, lane)
         )

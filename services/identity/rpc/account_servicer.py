@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from carbonaccount.identity.v1 import account_service_pb2 as pb
 from carbonaccount.identity.v1 import account_service_pb2_grpc as pb_grpc
 
-from services.identity.domain.account import Account
+from services.identity.domain.account import Account, Person
 from services.identity.domain.free_text import check_free_text
 from services.identity.rpc import messages
 from services.identity.rpc.consent_messages import read_grants
@@ -139,7 +140,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
                 asked, account_id, cause, register=register, clock=self._desk.clock
             )
         )
-        return pb.SuspendAccountResponse(account=self._written(account))
+        return pb.SuspendAccountResponse(account=self._changed(account))
 
     async def ReinstateAccount(
         self, request: pb.ReinstateAccountRequest, context: Any
@@ -151,7 +152,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
                 asked, account_id, cause, register=register, clock=self._desk.clock
             )
         )
-        return pb.ReinstateAccountResponse(account=self._written(account))
+        return pb.ReinstateAccountResponse(account=self._changed(account))
 
     async def CloseAccount(
         self, request: pb.CloseAccountRequest, context: Any
@@ -165,7 +166,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
                 also_end=self._desk.ending(register).with_account,
             )
         )  # fmt: skip
-        return pb.CloseAccountResponse(account=self._written(account))
+        return pb.CloseAccountResponse(account=self._changed(account))
 
     async def ListAccountEvents(
         self, request: pb.ListAccountEventsRequest, context: Any
@@ -266,3 +267,8 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
 
     def _written(self, account: Account) -> Any:
         return messages.write_account(account, civil_day(self._desk.clock()))
+
+    def _changed(self, account: Account) -> Any:
+        """What a change is answered with: staff see no person without saying why."""
+        by_staff = caller().kind != CUSTOMER
+        return self._written(replace(account, person=Person()) if by_staff else account)

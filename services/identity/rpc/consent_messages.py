@@ -17,6 +17,7 @@ from services.identity.domain.scopes import Scope
 from services.identity.rpc.times import read_moment, write_time
 from services.identity.usecases.check_consents import Check
 from shared.ids import account_id_of, account_name
+from shared.personal import looks_personal
 from shared.refusal import FieldInvalid, Refusal
 from shared.rpc.status import to_status
 
@@ -31,7 +32,9 @@ def read_grant(message: consent_pb2.ConsentGrant) -> Grant:
     if not message.scope:
         raise FieldInvalid("scope", "scope is not set; it is required")
     confirmation = message.confirmation
-    if message.HasField("confirmation") and not _SCREEN.fullmatch(confirmation.screen):
+    screen = confirmation.screen
+    is_name = _SCREEN.fullmatch(screen) and looks_personal(screen) is None
+    if message.HasField("confirmation") and not is_name:
         raise FieldInvalid(
             "confirmation.screen",
             "screen must be 1 to 64 lower-case letters, digits and . _ / - such as consent/travel",

@@ -211,7 +211,7 @@ def test_a_line_at_debug_shows_the_request_without_what_is_sensitive(
     served_with(tmp_path, refuse, level="debug")
     text = capfd.readouterr().err
     (line,) = [line for line in lines_of(text) if line["event"] == "rpc.call"]
-    assert line["request"] == {"customer_ref": "[redacted]", "purpose": "a test"}
+    assert line["request"] == {"customer_ref": "[redacted]", "purpose": "[redacted]"}
     assert SECRET not in text
 
 
