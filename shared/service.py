@@ -7,6 +7,7 @@ process with one clear line and exit code 2.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import resource
 import secrets
@@ -34,6 +35,7 @@ from shared.settings import StartRefused, read_settings
 
 _log = structlog.get_logger()
 _TOKEN_S = 3600
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def run(
     """Reads settings from the environment and serves until a signal."""
     # A crash leaves no copy of the memory, and of the persons in it, in any file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # nor with a program that collects crashes in spite of the limit
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
     try:
         settings = read_settings(kind, service, os.environ)
         configure_log(service, settings.log_level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -39,6 +40,8 @@ def postgres(server_root: Path) -> Iterator[EmbeddedPostgres]:
     settings = {"shared_buffers": "256MB", "max_connections": "200"}
     with EmbeddedPostgres(server_root / "session", settings) as server:
         yield server
+        # What it holds is thrown away: nobody waits for the checkpoint of a thousand databases.
+        os.kill(server.pid, signal.SIGQUIT)
 
 
 @pytest.fixture

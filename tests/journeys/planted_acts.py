@@ -133,12 +133,12 @@ async def suspend(cast: Cast, person: Person) -> None:
 
 async def until_done(person: Person, name: str) -> None:
     """Until an operation of the person's account is done."""
-    for _ in range(300):
+    for _ in range(600):
         found = await person.privacy.GetOperation(privacy_pb.GetOperationRequest(name=name))
         if found.operation.state == privacy_pb.Operation.STATE_DONE:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"{name} is not done after 15 s")
+    raise AssertionError(f"{name} is not done after 30 s")
 
 
 async def copy(person: Person) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.journeys.planted_acts import act, copy, end, follow, look_up, suspend
 from tests.journeys.planted_calls import Cast, Evidence, Said
 from tests.journeys.planted_faults import crash, lose_the_database, meet_incidents
 from tests.journeys.planted_fields import IN_CLEAR
-from tests.journeys.planted_misuse import MISPLACED, Misuser
+from tests.journeys.planted_misuse import MISPLACED, MISUSER, Misuser
 from tests.journeys.planted_numbers import Answer, answers_to_numbers
 from tests.journeys.planted_people import FINANCE, TRAVEL, Person, everybody
 from tests.journeys.planted_search import Searcher, tables
@@ -52,10 +53,9 @@ class Found:
         return [f"{what}: {example}" for what, example in told.items()]
 
     def _allowed(self, place: str, text: str) -> bool:
+        # At debug a log shows names as they were sent, whatever somebody typed there.
         if place == "log" and self.fields(text) == {MISPLACED} and looks_personal(text) is None:
-            return (
-                True  # at debug a log shows names as they were sent, whatever somebody typed there
-            )
+            return True
         clear = self.fields(text) & IN_CLEAR.keys()
         return any(place in IN_CLEAR[label].places for label in clear)
 
@@ -77,6 +77,7 @@ def gather(home: Path, var: Path) -> Found:
             found.cores.append(core.name)
             core.unlink()
         _search_files(found, var, home)
+    shutil.rmtree(home)
     for said in evidence.answers:
         if said.kind == "service" and "/Watch" in said.method:
             feed = f"feed {said.method.rpartition('/')[2]}"
@@ -104,7 +105,7 @@ async def _play(
         await suspend(cast, other)
         evidence.answers.append(Said("archive", "customer", parent.who, await copy(parent)))
         numbers = await answers_to_numbers(cast, counted)
-        stranger = Person(cast, people, "stranger")
+        stranger = Person(cast, people, MISUSER)
         await stranger.open()
         await Misuser(cast, stranger).misuse()
         await meet_incidents(cast, other)

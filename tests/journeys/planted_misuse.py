@@ -32,6 +32,7 @@ from tests.journeys.planted_people import TRAVEL, Person
 from tests.journeys.planted_values import chinese, word
 from tests.suite import BENCH, BIKE
 
+MISUSER = "stranger"
 MISPLACED = "a word in a place for names"
 LAST = ("CloseAccount", "EraseAccountData")
 _PHONE = "13900139000"

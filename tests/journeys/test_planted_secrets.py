@@ -16,8 +16,8 @@ import pytest
 from shared.rpc.redaction import is_sensitive
 from tests.journeys.planted_calls import Said
 from tests.journeys.planted_evidence import Found, gather
-from tests.journeys.planted_fields import IN_CLEAR, READER, texts
-from tests.journeys.planted_misuse import MISPLACED
+from tests.journeys.planted_fields import IN_CLEAR, NOBODYS, READER, texts
+from tests.journeys.planted_misuse import MISPLACED, MISUSER
 from tests.journeys.planted_numbers import NUMBERS
 from tests.journeys.planted_search import Searcher
 from tests.journeys.planted_values import Value, chinese, order_number, region, spellings, word
@@ -33,8 +33,6 @@ NEVER_SENT = {
     "CompareTripsRequest.region_code": "keeps nothing, and takes codes that it knows",
     "EstimateFootprintRequest.region_code": "keeps nothing, and takes codes that it knows",
 }
-
-
 PIECE_BYTES = 1 << 12
 
 
@@ -54,7 +52,9 @@ def test_every_text_that_the_contract_takes_is_known_for_what_it_is() -> None:
 
 
 def test_every_exception_is_for_a_text_that_the_contract_takes() -> None:
-    assert IN_CLEAR.keys() - {READER} <= {text.label for text in texts()}
+    labels = {text.label for text in texts()}
+    assert IN_CLEAR.keys() - {READER} <= labels
+    assert NOBODYS.keys() <= labels | {text.field.name for text in texts()}
 
 
 @pytest.mark.parametrize("make", [word, chinese, order_number, region])
@@ -87,6 +87,8 @@ def test_every_sensitive_text_was_taken_and_what_is_kept_in_clear_is_found(found
         for place in kept.places - {"log"}:
             assert found.places[place] & set(planted.taken_in(at)), f"{at} is not in {place}"
     assert found.places["log"] & set(planted.taken_in(READER))
+    repeated = [found.searcher.found_in(error.content) for error in found.evidence.errors]
+    assert any(found.fields(text) == {MISPLACED} for texts_ in repeated for text in texts_)
     assert any(b"REASON_INTERNAL" in error.content for error in found.evidence.errors)
 
 
@@ -124,6 +126,15 @@ def test_no_refusal_repeats_what_a_person_entered(found: Found) -> None:
         if not found.fields(text) <= {MISPLACED, "Open.lane"}
     }
     assert not repeated, told(repeated)
+
+
+def test_no_bad_input_is_a_fault_of_ours(found: Found) -> None:
+    faults = {
+        error.method
+        for error in found.evidence.errors
+        if error.who == MISUSER and b"REASON_INTERNAL" in error.content
+    }
+    assert not faults, told(faults)
 
 
 def test_nobody_but_the_holder_is_shown_it_without_saying_why(found: Found) -> None:

@@ -58,6 +58,8 @@ class LaneStream:
                 "open", "the first message must be open, with a lane of 1 to 64 characters"
             )
         lane = first.open.lane
+        if not lane.isprintable():
+            raise FieldInvalid("open.lane", "open.lane has a character that is not printable")
         kind = looks_personal(lane)
         if kind is not None:
             raise FieldInvalid("open.lane", f"open.lane looks like a {kind}; name it otherwise")

@@ -107,6 +107,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         self, request: pb.LookUpAccountRequest, context: Any
     ) -> pb.LookUpAccountResponse:
         """The account of a bank customer, for services and operators."""
+        check_free_text("purpose", request.purpose)
         key = messages.customer_keys(self._desk.secret, request.customer_ref, "")[0]
         account_id = await self._desk.read(lambda register: register.customer_account(key))
         if account_id is None:
@@ -270,5 +271,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
 
     def _changed(self, account: Account) -> Any:
         """What a change is answered with: staff see no person without saying why."""
-        by_staff = caller().kind != CUSTOMER
-        return self._written(replace(account, person=Person()) if by_staff else account)
+        if caller().kind != CUSTOMER:
+            kept = Person(own_from_day=account.person.own_from_day)  # whether it is guarded
+            account = replace(account, person=kept)
+        return self._written(account)
