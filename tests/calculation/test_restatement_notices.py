@@ -215,7 +215,7 @@ def test_a_customer_reads_of_the_own_account_only(life: Life) -> None:
     assert [month.delta for month in months(life)] == [-3_880]
     assert [month.delta for month in months(life, THEIRS)] == [-7_760]
     stub = life.restatements("customer", account=MINE)
-    with refused("PERMISSION_DENIED CALLER_NOT_ALLOWED", "the own account only"):
+    with refused("PERMISSION_DENIED CALLER_NOT_ALLOWED", "reaches the own account"):
         stub.ListRestatedMonths(pb.ListRestatedMonthsRequest(parent=account_name(THEIRS)))
     for kind in ("service", "operator", "auditor"):
         assert [month.delta for month in months(life, THEIRS, kind)] == [-7_760]
