@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carbonaccount.identity.v1 import account_pb2, consent_service_pb2
+from carbonaccount.identity.v1 import (
+    account_pb2,
+    account_service_pb2,
+    binding_service_pb2,
+    community_service_pb2,
+    consent_service_pb2,
+    household_service_pb2,
+    privacy_service_pb2,
+)
 from carbonaccount.identity.v1 import account_service_pb2 as pb
 from carbonaccount.identity.v1.consent_pb2 import Consent, ConsentGrant
 from identity_house import (
@@ -213,6 +221,23 @@ def test_coming_of_age_hands_over_and_ends_the_guardians_word(house: House, cloc
     assert (own.state, own.decided_by_guardian) == (Consent.STATE_GRANTED, False)
 
 
+def lists(house: House) -> Iterator[tuple[Any, str, Any]]:
+    """Every RPC that lists what hangs on an account: stub, method, request."""
+    services = (
+        (house.accounts, account_service_pb2),
+        (house.consents, consent_service_pb2),
+        (house.bindings, binding_service_pb2),
+        (house.households, household_service_pb2),
+        (house.communities, community_service_pb2),
+        (house.privacy, privacy_service_pb2),
+    )
+    for stub, module in services:
+        [service] = module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods:
+            if method.name.startswith("List") and "parent" in method.input_type.fields_by_name:
+                yield stub, method.name, getattr(module, method.input_type.name)
+
+
 def test_a_token_that_acts_for_an_account_is_not_enough(house: House) -> None:
     """Whoever may act is asked in the database too: a token may outlive the right."""
     person, other = house.customer(), house.customer()
@@ -226,6 +251,10 @@ def test_a_token_that_acts_for_an_account_is_not_enough(house: House) -> None:
         house.consents.GrantConsent(request, **other.call)
     with refused("CALLER_NOT_ALLOWED"):
         house.accounts.GetAccount(pb.GetAccountRequest(name=person.account), **other.call)
+    for stub, method, message in lists(house):
+        with refused("CALLER_NOT_ALLOWED"):
+            getattr(stub, method)(message(parent=person.account), **other.call)
+        getattr(stub, method)(message(parent=person.account), **person.call)
     name = person.consents()[0].name
     revoke = consent_service_pb2.RevokeConsentRequest(name=name, request_id=request_id())
     with refused("CALLER_NOT_ALLOWED"):

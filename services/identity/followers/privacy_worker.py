@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Protocol
 
 import structlog
 
@@ -22,6 +21,7 @@ from services.identity.storage.archive import ArchiveWriter, Copy, expire_archiv
 from services.identity.storage.own_data import OwnData
 from services.identity.storage.privacy import Operations
 from services.identity.storage.vault import Vault
+from services.identity.usecases.receipts import Signer
 from shared.clock import ClockUs
 from shared.feed.watch import Signal
 from shared.ids import from_us
@@ -33,12 +33,6 @@ RETRY_AFTER = timedelta(seconds=60)
 EXPIRED_AT_ONCE_MAX = 20
 _LOOK_S = 1.0
 _log = structlog.get_logger()
-
-
-class Signer(Protocol):
-    """The key of the ring of receipts that signs now; see `shared.rpc.keyring`."""
-
-    def sign(self, payload: bytes, typ: str) -> str: ...
 
 
 class ArchivePacker:

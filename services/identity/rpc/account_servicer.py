@@ -30,7 +30,6 @@ from shared.feed.watch import check_against_heads, read_cursor_messages
 from shared.ids import account_id_of, civil_day, from_us
 from shared.refusal import CallerNotAllowed, ResourceNotFound
 from shared.rpc.caller import caller
-from shared.rpc.paging import page_size_of
 
 # Snapshots of one message: about 3 MB with ten scopes decided about, of the 8 MiB that travel.
 SNAPSHOTS_MAX = 1_600
@@ -173,18 +172,17 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         self, request: pb.ListAccountEventsRequest, context: Any
     ) -> pb.ListAccountEventsResponse:
         """A page of what happened, newest first."""
-        desk, account_id = self._desk, account_id_of(request.parent, "parent")
-        size = page_size_of(request.page_size)
-        query = ("ListAccountEvents", request.parent)
-        after = desk.page_tokens.open(request.page_token, *query)
-        page = await desk.read(
-            lambda register: use.list_events(
-                account_id, after[0] if after else None, size + 1, register=register
-            )
+        page, token = await self._desk.page(
+            request,
+            "ListAccountEvents",
+            lambda register, account_id, after, limit: register.read_events(
+                account_id, before=after[0] if after else None, limit=limit
+            ),
+            lambda event: (event.position,),
         )
-        token = desk.page_tokens.seal((page[size - 1].position,), *query) if page[size:] else ""
+        account_id = account_id_of(request.parent, "parent")
         return pb.ListAccountEventsResponse(
-            events=[messages.write_event(account_id, event) for event in page[:size]],
+            events=[messages.write_event(account_id, event) for event in page],
             next_page_token=token,
         )
 
@@ -254,9 +252,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         check_free_text("purpose", purpose, required=who.kind != CUSTOMER)
         if who.kind == CUSTOMER and account_id_of(who.account) == account_id:
             return await self._desk.read(lambda r: read_or_refuse(r, account_id, as_of=as_of))
-        asked = Request(
-            b"", b"", method, who.kind, who.name, account_id_of(who.account) if who.account else 0
-        )
+        asked = messages.read_reader(method)
 
         def read(register: Register) -> Account:
             account = read_or_refuse(register, account_id, as_of=as_of)

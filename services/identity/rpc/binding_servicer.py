@@ -13,12 +13,11 @@ from services.identity.rpc.desk import Desk, token_of
 from services.identity.rpc.messages import read_request
 from services.identity.rpc.times import write_time
 from services.identity.storage.bindings import BindingStore
-from services.identity.usecases.bindings import end_binding, list_bindings, start_binding
+from services.identity.usecases.bindings import end_binding, start_binding
 from services.identity.usecases.confirm_binding import confirm_binding
 from shared.ids import account_id_of, account_name
 from shared.refusal import FieldInvalid
 from shared.rpc.caller import caller
-from shared.rpc.paging import page_size_of
 from shared.subject import read_subject_name, subject_digest
 
 
@@ -70,18 +69,16 @@ class BindingServicer(pb_grpc.BindingServiceServicer):
         self, request: pb.ListBindingsRequest, context: Any
     ) -> pb.ListBindingsResponse:
         """A page of one account's bindings, newest first."""
-        desk, account_id = self._desk, account_id_of(request.parent, "parent")
-        size, query = page_size_of(request.page_size), ("ListBindings", request.parent)
-        after = desk.page_tokens.open(request.page_token, *query)
-        page = await desk.read(
-            lambda register: list_bindings(
-                account_id, after[0] if after else None, size + 1,
-                register=register, bindings=BindingStore(register.connection),
-            )
-        )  # fmt: skip
-        token = desk.page_tokens.seal((page[size - 1].number,), *query) if page[size:] else ""
+        page, token = await self._desk.page(
+            request,
+            "ListBindings",
+            lambda register, account_id, after, limit: BindingStore(register.connection).read_page(
+                account_id, after[0] if after else None, limit
+            ),
+            lambda binding: (binding.number,),
+        )
         return pb.ListBindingsResponse(
-            bindings=[_write_binding(binding) for binding in page[:size]], next_page_token=token
+            bindings=[_write_binding(binding) for binding in page], next_page_token=token
         )
 
     async def EndBinding(

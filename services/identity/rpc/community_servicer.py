@@ -9,7 +9,7 @@ from carbonaccount.identity.v1 import community_service_pb2_grpc as pb_grpc
 
 from services.identity.domain.community import Community, CommunityKind, community_name
 from services.identity.rpc.desk import Desk
-from services.identity.rpc.messages import read_plain, read_request
+from services.identity.rpc.messages import read_plain, read_reader, read_request
 from services.identity.rpc.times import write_time
 from services.identity.storage.communities import CommunityStore
 from services.identity.usecases.communities import (
@@ -97,12 +97,14 @@ class CommunityServicer(pb_grpc.CommunityServiceServicer):
         self, request: pb.ListCommunitiesRequest, context: Any
     ) -> pb.ListCommunitiesResponse:
         """The groups that an account belongs to."""
-        account_id = account_id_of(request.parent, "parent")
+        account_id, asked = account_id_of(request.parent, "parent"), read_reader("ListCommunities")
         communities = await self._desk.read(
             lambda register: list_communities(
-                account_id, register=register, communities=CommunityStore(register.connection)
+                asked, account_id,
+                register=register, communities=CommunityStore(register.connection),
+                clock=self._desk.clock,
             )
-        )
+        )  # fmt: skip
         return pb.ListCommunitiesResponse(
             communities=[_write_community(community) for community in communities]
         )

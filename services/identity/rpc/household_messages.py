@@ -14,12 +14,10 @@ from services.identity.domain.household import Membership, Shares
 from services.identity.domain.scopes import canonical_json
 from services.identity.rpc.messages import read_plain, read_region
 from services.identity.rpc.times import write_day, write_time
-from services.identity.usecases.acting import Request
 from services.identity.usecases.leave_households import Parted
 from services.identity.usecases.read_households import Own, View
 from shared.ids import account_id_of, account_name, date_to_day, day_to_date
 from shared.refusal import FieldInvalid
-from shared.rpc.caller import caller
 
 STATEMENT_TYPE = "household-shares+jws"
 """The `typ` in the header of a signed statement of shares."""
@@ -31,15 +29,6 @@ def read_person(message: pb.CreateHouseholdRequest | pb.SplitHouseholdRequest) -
     return Person(
         read_plain(message.display_name, "display_name"), read_region(region, "region_code")
     )
-
-
-def read_reader(method: str) -> Request:
-    """Who reads; nothing is claimed by a read."""
-    who = caller()
-    return Request(
-        b"", b"", method, who.kind, who.kind if who.kind == "customer" else who.name,
-        account_id_of(who.account, "token") if who.account else 0,
-    )  # fmt: skip
 
 
 def read_members(names: Sequence[str]) -> list[int]:

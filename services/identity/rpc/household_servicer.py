@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from carbonaccount.identity.v1 import household_service_pb2 as pb
 from carbonaccount.identity.v1 import household_service_pb2_grpc as pb_grpc
@@ -11,22 +11,16 @@ from carbonaccount.identity.v1 import household_service_pb2_grpc as pb_grpc
 from services.identity.rpc import household_messages as messages
 from services.identity.rpc.consent_messages import read_grant
 from services.identity.rpc.desk import Desk
-from services.identity.rpc.messages import read_request
+from services.identity.rpc.messages import read_reader, read_request
 from services.identity.rpc.times import write_day, write_time
 from services.identity.storage.households import HouseholdStore
 from services.identity.storage.register import Register
 from services.identity.usecases import agree_shares, households, leave_households, read_households
 from services.identity.usecases.household_room import Room
+from services.identity.usecases.receipts import Signer
 from shared.ids import account_id_of
-from shared.rpc.paging import page_size_of
 
 Result = TypeVar("Result")
-
-
-class Signer(Protocol):
-    """Signs statements; see `shared.rpc.keyring.Signer`."""
-
-    def sign(self, payload: bytes, typ: str) -> str: ...
 
 
 class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
@@ -138,7 +132,7 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
     ) -> pb.GetHouseholdResponse:
         """The account's household."""
         account_id = account_id_of(request.parent, "parent")
-        asked = messages.read_reader("GetHousehold")
+        asked = read_reader("GetHousehold")
         view = await self._read(lambda room: read_households.get_household(asked, account_id, room))
         return pb.GetHouseholdResponse(household=messages.write_household(view))
 
@@ -146,29 +140,21 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         self, request: pb.ListMembershipsRequest, context: Any
     ) -> pb.ListMembershipsResponse:
         """A page of the account's memberships, newest first."""
-        account_id, size = account_id_of(request.parent, "parent"), page_size_of(request.page_size)
-        asked, query = messages.read_reader("ListMemberships"), ("ListMemberships", request.parent)
-        after = self._desk.page_tokens.open(request.page_token, *query)
-        page = await self._read(
-            lambda room: read_households.list_memberships(
-                asked, account_id, after[0] if after else None, size + 1, room
-            )
+        page, token = await self._desk.page(
+            request,
+            "ListMemberships",
+            lambda register, account_id, after, limit: read_households.list_memberships(
+                account_id, after[0] if after else None, limit, room_of(register, self._desk)
+            ),
+            lambda own: (own.membership.member_number,),
         )
-        token = ""
-        if page[size:]:
-            last = page[size - 1].membership.member_number
-            token = self._desk.page_tokens.seal((last,), *query)
         return pb.ListMembershipsResponse(
-            memberships=[messages.write_membership(own) for own in page[:size]],
-            next_page_token=token,
+            memberships=[messages.write_membership(own) for own in page], next_page_token=token
         )
 
     async def GetShares(self, request: pb.GetSharesRequest, context: Any) -> pb.GetSharesResponse:
         """The shares of a day, signed."""
-        account_id, asked = (
-            account_id_of(request.parent, "parent"),
-            messages.read_reader("GetShares"),
-        )
+        account_id, asked = account_id_of(request.parent, "parent"), read_reader("GetShares")
         share_day = messages.read_share_day(request)
         household_id, day, shares = await self._read(
             lambda room: read_households.read_shares(asked, account_id, share_day, room)

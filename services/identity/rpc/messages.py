@@ -57,10 +57,23 @@ def read_request(message: Any, method: str, secret: bytes) -> Request:
         content=keyed_digest(secret, CONTENT, method, content),
         method=method,
         kind=who.kind,
-        # The name in a customer's token may be the bank's number of a person; it stays out.
-        actor=who.kind if who.kind == "customer" else who.name,
+        actor=_actor(),
         by=account_id_of(who.account, "token") if who.account else 0,
     )
+
+
+def read_reader(method: str) -> Request:
+    """Who reads; nothing is claimed by a read."""
+    who = caller()
+    by = account_id_of(who.account, "token") if who.account else 0
+    return Request(b"", b"", method, who.kind, _actor(), by)
+
+
+def _actor() -> str:
+    """How the caller is called in events and logs of accounts."""
+    who = caller()
+    # The name in a customer's token may be the bank's number of a person; it stays out.
+    return who.kind if who.kind == "customer" else who.name
 
 
 def customer_keys(secret: bytes, customer_ref: str, person_ref: str) -> list[bytes]:

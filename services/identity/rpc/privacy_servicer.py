@@ -25,12 +25,11 @@ from services.identity.storage.privacy import LEASE, Operations
 from services.identity.storage.register import Register
 from services.identity.storage.vault import Vault
 from services.identity.usecases import privacy as use
-from services.identity.usecases.acting import CUSTOMER, Request, actor_of, read_or_refuse
+from services.identity.usecases.acting import CUSTOMER, Request, read_for
 from shared.feed.watch import Signal
 from shared.ids import account_id_of, from_us
 from shared.refusal import CallerNotAllowed, FieldInvalid, StateConflict
 from shared.rpc.caller import caller
-from shared.rpc.paging import page_size_of
 
 TASKS_PER_LOOK = 16
 TASKS_HELD_MAX = 1_000
@@ -100,18 +99,16 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.ListOperationsRequest, context: Any
     ) -> pb.ListOperationsResponse:
         """A page of an account's operations, newest first."""
-        desk, account_id = self._desk, account_id_of(request.parent, "parent")
-        size, query = page_size_of(request.page_size), ("ListOperations", request.parent)
-        after = desk.page_tokens.open(request.page_token, *query)
-        page = await desk.read(
-            lambda register: use.list_operations(
-                account_id, after[0] if after else None, size + 1,
-                register=register, operations=Operations(register.connection),
-            )
-        )  # fmt: skip
-        token = desk.page_tokens.seal((page[size - 1].number,), *query) if page[size:] else ""
+        page, token = await self._desk.page(
+            request,
+            "ListOperations",
+            lambda register, account_id, after, limit: Operations(register.connection).read_page(
+                account_id, after[0] if after else None, limit
+            ),
+            lambda operation: (operation.number,),
+        )
         return pb.ListOperationsResponse(
-            operations=[own.write_operation(one) for one in page[:size]], next_page_token=token
+            operations=[own.write_operation(one) for one in page], next_page_token=token
         )
 
     async def ListLaggingTasks(
@@ -131,7 +128,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
     ) -> AsyncIterator[pb.DownloadArchiveResponse]:
         """The archive, piece by piece; one that is deleted meanwhile ends with a refusal."""
         account_id, number = own.read_operation_name(request.name)
-        asked = _reading("DownloadArchive")
+        asked = messages.read_reader("DownloadArchive")
         operation = await self._desk.database.call(
             lambda c: self._opened(self._desk.register(c), asked, account_id, number)
         )
@@ -150,22 +147,15 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.ListAccessLogRequest, context: Any
     ) -> pb.ListAccessLogResponse:
         """A page of who looked, newest first."""
-        desk, account_id = self._desk, account_id_of(request.parent, "parent")
-        size, query = page_size_of(request.page_size), ("ListAccessLog", request.parent)
-        after = desk.page_tokens.open(request.page_token, *query)
-        asked = _reading("ListAccessLog")
-
-        def read(register: Register) -> Any:
-            account = read_or_refuse(register, account_id)
-            actor_of(asked, account, from_us(desk.clock()), register=register)
-            before = after[0] if after else None
-            return read_page(register.connection, account_id, before, size + 1)
-
-        page = await desk.read(read)
-        token = desk.page_tokens.seal((page[size - 1].number,), *query) if page[size:] else ""
-        return pb.ListAccessLogResponse(
-            accesses=own.write_accesses(page[:size]), next_page_token=token
+        page, token = await self._desk.page(
+            request,
+            "ListAccessLog",
+            lambda register, account_id, after, limit: read_page(
+                register.connection, account_id, after[0] if after else None, limit
+            ),
+            lambda access: (access.number,),
         )
+        return pb.ListAccessLogResponse(accesses=own.write_accesses(page), next_page_token=token)
 
     async def WatchPrivacyTasks(
         self, request: pb.WatchPrivacyTasksRequest, context: Any
@@ -235,8 +225,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
     ) -> Operation:
         """The operation with its archive; a guardian's download is logged."""
         now = from_us(self._desk.clock())
-        account = read_or_refuse(register, account_id)
-        actor = actor_of(asked, account, now, register=register)
+        _, actor = read_for(asked, account_id, register=register, clock=self._desk.clock)
         operation = use.read_operation(Operations(register.connection), account_id, number)
         use.require_archive(operation, now)
         if actor != CUSTOMER:
@@ -250,13 +239,6 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
             )
         except KeyDestroyed:
             return None
-
-
-def _reading(method: str) -> Request:
-    """Who reads, for `actor_of`."""
-    who = caller()
-    by = account_id_of(who.account, "token") if who.account else 0
-    return Request(b"", b"", method, who.kind, who.name, by)
 
 
 def _service(method: str) -> str:

@@ -67,7 +67,7 @@ class ReceiptBook:
         found = receipt_of(
             number, kinds, history.consents, history.events, now, maker=self._maker(history)
         )
-        return None if found is None else _written(history, found)
+        return None if found is None else _written(history.account_id, found)
 
     def signed(
         self,
@@ -87,15 +87,15 @@ class ReceiptBook:
 
 
 def write_receipts(
-    history: History, receipts: Sequence[Receipt]
+    account_id: int, receipts: Sequence[Receipt]
 ) -> list[consent_pb2.ConsentReceipt]:
     """Receipts as the contract shows them."""
-    return [_written(history, receipt) for receipt in receipts]
+    return [_written(account_id, receipt) for receipt in receipts]
 
 
-def _written(history: History, receipt: Receipt) -> consent_pb2.ConsentReceipt:
+def _written(account_id: int, receipt: Receipt) -> consent_pb2.ConsentReceipt:
     return consent_pb2.ConsentReceipt(
-        consent=f"{account_name(history.account_id)}/consents/{receipt.number}",
+        consent=f"{account_name(account_id)}/consents/{receipt.number}",
         event=consent_pb2.ConsentReceipt.Event.ValueType(receipt.event),
         event_time=write_time(receipt.event_time),
         jws=receipt.jws,

@@ -13,7 +13,6 @@ from services.identity.domain.account import (
     Grant,
     Happened,
     Kind,
-    NotedEvent,
     Person,
     State,
 )
@@ -237,11 +236,3 @@ def close_account(
     register.set_state(account_id, State.CLOSED)
     register.note(account_id, happened, actor, now)
     return replace(account, state=State.CLOSED, update_time=now)
-
-
-def list_events(
-    account_id: int, before: int | None, limit: int, *, register: Register
-) -> list[NotedEvent]:
-    """At most `limit` events, newest first, at positions below `before` when it is given."""
-    read_or_refuse(register, account_id)
-    return register.read_events(account_id, before=before, limit=limit)

@@ -120,6 +120,14 @@ def read_or_refuse(
     return account
 
 
+def read_for(
+    request: Request, account_id: int, *, register: Register, clock: ClockUs
+) -> tuple[Account, str]:
+    """The account, and in which capacity the caller reads it; see `actor_of`."""
+    account = read_or_refuse(register, account_id)
+    return account, actor_of(request, account, from_us(clock()), register=register)
+
+
 def hold(account_id: int, register: Register, clock: ClockUs) -> tuple[Account, datetime]:
     """The account, locked until the commit, and the moment of a change to it."""
     account = read_or_refuse(register, account_id, lock=True)

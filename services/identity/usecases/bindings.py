@@ -27,7 +27,6 @@ from services.identity.usecases.acting import (
     claim,
     decider,
     hold,
-    read_or_refuse,
     require_open,
 )
 from services.identity.usecases.consents import decide
@@ -63,7 +62,6 @@ class Bindings(Protocol):
     def count(self, account_id: int) -> int: ...
     def next_number(self, account_id: int) -> int: ...
     def read(self, account_id: int, number: int) -> Binding | None: ...
-    def read_page(self, account_id: int, before: int | None, limit: int) -> list[Binding]: ...
 
 
 @dataclass(frozen=True)
@@ -129,14 +127,6 @@ def start_binding(
     if happened:
         register.note(account_id, happened, actor, now)
     return Started(code, now + CODE_LIFE)
-
-
-def list_bindings(
-    account_id: int, before: int | None, limit: int, *, register: Register, bindings: Bindings
-) -> list[Binding]:
-    """At most `limit` bindings, newest first, numbered below `before` when it is given."""
-    read_or_refuse(register, account_id)
-    return bindings.read_page(account_id, before, limit)
 
 
 def end_binding(

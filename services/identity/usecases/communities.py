@@ -24,7 +24,7 @@ from services.identity.usecases.acting import (
     claim,
     decider,
     hold,
-    read_or_refuse,
+    read_for,
     require_open,
 )
 from shared.clock import ClockUs
@@ -157,10 +157,15 @@ def leave_community(
 
 
 def list_communities(
-    account_id: int, *, register: Register, communities: Communities
+    request: Request,
+    account_id: int,
+    *,
+    register: Register,
+    communities: Communities,
+    clock: ClockUs,
 ) -> list[Community]:
     """The communities that the account belongs to, in the order of joining."""
-    read_or_refuse(register, account_id)
+    read_for(request, account_id, register=register, clock=clock)
     current = [one for one in communities.memberships(account_id) if one.leave_time is None]
     found = communities.read([one.community_id for one in current])
     return [found[one.community_id] for one in reversed(current)]

@@ -162,7 +162,8 @@ def list_consents(
     With `as_of` they are what they were at that moment: later ones are left out and later ends
     are unknown.
     """
-    read_or_refuse(register, account_id, as_of=as_of)
+    if as_of is not None:
+        read_or_refuse(register, account_id, as_of=as_of)  # not one that was opened later
     return register.read_consents(account_id, before=before, limit=limit, as_of=as_of)
 
 

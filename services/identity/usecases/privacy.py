@@ -26,7 +26,6 @@ from services.identity.usecases.acting import (
     claim,
     decider,
     hold,
-    read_or_refuse,
 )
 from shared.clock import ClockUs
 from shared.ids import account_name, from_us
@@ -241,19 +240,6 @@ def finish_part(
     now = max(from_us(clock()), operation.create_time)
     operations.finish_task(account_id, number, service, now, told.counts, told.kept)
     operations.complete(account_id, number, now)
-
-
-def list_operations(
-    account_id: int,
-    before: int | None,
-    limit: int,
-    *,
-    register: Register,
-    operations: Operations,
-) -> list[Operation]:
-    """At most `limit` operations, newest first; RESOURCE_NOT_FOUND without the account."""
-    read_or_refuse(register, account_id)
-    return operations.read_page(account_id, before, limit)
 
 
 def require_archive(operation: Operation, now: datetime) -> None:

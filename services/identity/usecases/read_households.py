@@ -18,7 +18,7 @@ from services.identity.domain.household import (
 from services.identity.usecases.acting import (
     CUSTOMER,
     Request,
-    actor_of,
+    read_for,
     read_or_refuse,
 )
 from services.identity.usecases.household_room import Room, day_of
@@ -84,7 +84,7 @@ def view(household_id: int, account_id: int, room: Room) -> View:
 def get_household(request: Request, account_id: int, room: Room) -> View:
     """The household that the account belongs to from tomorrow on, else that of today;
     RESOURCE_NOT_FOUND without one."""
-    _require_right(request, account_id, room)
+    read_for(request, account_id, register=room.register, clock=room.clock)
     day = day_of(from_us(room.clock()))
     membership = room.households.current(account_id) or room.households.on_day(account_id, day)
     if membership is None:
@@ -95,11 +95,8 @@ def get_household(request: Request, account_id: int, room: Room) -> View:
     return view(membership.household_id, account_id, room)
 
 
-def list_memberships(
-    request: Request, account_id: int, before: int | None, limit: int, room: Room
-) -> list[Own]:
+def list_memberships(account_id: int, before: int | None, limit: int, room: Room) -> list[Own]:
     """At most `limit` memberships, newest first, numbered below `before` when it is given."""
-    _require_right(request, account_id, room)
     page = room.households.page(account_id, before, limit)
     periods = room.households.periods([m.household_id for m in page]) if page else {}
     return [Own(m, own_shares(m, periods[m.household_id])) for m in page]
@@ -121,7 +118,7 @@ def read_shares(
         )
     household_id = account_id
     if request.kind == CUSTOMER:
-        _require_right(request, account_id, room)
+        read_for(request, account_id, register=room.register, clock=room.clock)
         membership = room.households.on_day(account_id, day)
         household_id = membership.household_id if membership else 0
     elif read_or_refuse(room.register, account_id).kind is not Kind.HOUSEHOLD:
@@ -134,9 +131,3 @@ def read_shares(
             "auditors for the household on a day on which it has members",
         )
     return household_id, day, shares
-
-
-def _require_right(request: Request, account_id: int, room: Room) -> None:
-    """CALLER_NOT_ALLOWED for a token whose right to act for the account has ended."""
-    account = read_or_refuse(room.register, account_id)
-    actor_of(request, account, from_us(room.clock()), register=room.register)
