@@ -75,6 +75,11 @@ def civil_day(time_us: int) -> int:
     return (time_us + CIVIL_OFFSET_US) // DAY_US
 
 
+def civil_day_begin_us(day: int) -> int:
+    """The first moment of a civil day, in microseconds."""
+    return day * DAY_US - CIVIL_OFFSET_US
+
+
 def day_to_date(day: int) -> date:
     """The calendar date of a civil day."""
     return date.fromordinal(date(1970, 1, 1).toordinal() + day)

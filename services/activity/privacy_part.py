@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 from services.activity.domain.catalogue import Catalogue
 from services.activity.settings import Settings
 from services.activity.storage.archive import Archive
-from services.activity.storage.details import Details
+from services.activity.storage.details import open_details
 from services.activity.usecases.privacy import erase_account, export_account
-from shared.privacy import Erased, Item
+from shared.privacy import Item
 from shared.privacy_worker import PrivacyWorker
 from shared.service import service_token
-from shared.storage.engine import Database, driver_of
+from shared.storage.engine import Database
 
 
 def open_privacy_part(
@@ -25,17 +25,9 @@ def open_privacy_part(
         with database.transaction() as connection:
             yield from export_account(account_id, archive=Archive(connection, catalogue))
 
-    @contextmanager
-    def work() -> Iterator[Details]:
-        with database.transaction() as connection:
-            yield Details(driver_of(connection))
-
-    def erase(account_id: int) -> Erased:
-        return erase_account(account_id, work=work)
-
     return PrivacyWorker(
         settings.identity_address,
         token=service_token(settings, "activity"),
         export=export,
-        erase=erase,
+        erase=partial(erase_account, work=partial(open_details, database)),
     )

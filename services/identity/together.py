@@ -27,7 +27,7 @@ from services.identity.usecases.communities import leave_communities
 from services.identity.usecases.ending import Ending
 from services.identity.usecases.leave_households import household_hook
 from services.identity.usecases.renew_notices import end_outdated
-from shared.ids import CIVIL_OFFSET_US, DAY_US, account_name, civil_day, from_us, to_us
+from shared.ids import account_name, civil_day, civil_day_begin_us, from_us, to_us
 
 _AT_ONCE = 200  # accounts that a step of the start handles in one transaction
 _SECOND_US = 1_000_000
@@ -84,7 +84,7 @@ def acting_for(desk: Desk) -> Callable[[sa.Connection, int, datetime], Mapping[s
 
 def _begin_s(day: int) -> int:
     """The second at which a civil day begins."""
-    return (day * DAY_US - CIVIL_OFFSET_US) // _SECOND_US
+    return civil_day_begin_us(day) // _SECOND_US
 
 
 def _renew(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from services.identity.domain.account import Account, Consent, EndKind, Grant, Kind
 from services.identity.domain.scopes import Scope
-from shared.ids import CIVIL_OFFSET_US, DAY_US, from_us
+from shared.ids import civil_day_begin_us, from_us
 from shared.refusal import ConfirmationMissing, FieldInvalid, NoticeStale, ResourceNotFound
 
 CONFIRMED_AHEAD_MAX = timedelta(minutes=5)
@@ -45,7 +45,7 @@ def new_consent(
     expire_time = grant.expire_time
     if by_guardian:
         # A guardian's word ends with the guardianship; the holder is asked anew.
-        of_age = from_us(account.person.own_from_day * DAY_US - CIVIL_OFFSET_US)
+        of_age = from_us(civil_day_begin_us(account.person.own_from_day))
         expire_time = min(expire_time or of_age, of_age)
     return Consent(
         account.account_id, number, scope.code, scope.notice_digest, now, cover_from, None,

@@ -10,13 +10,12 @@ from carbonaccount.identity.v1 import binding_service_pb2_grpc as pb_grpc
 from services.identity.domain.binding import Binding
 from services.identity.rpc.consent_messages import read_grant
 from services.identity.rpc.desk import Desk, token_of
-from services.identity.rpc.messages import read_request
+from services.identity.rpc.messages import read_numbered_name, read_request
 from services.identity.rpc.times import write_time
 from services.identity.storage.bindings import BindingStore
 from services.identity.usecases.bindings import end_binding, start_binding
 from services.identity.usecases.confirm_binding import confirm_binding
 from shared.ids import account_id_of, account_name
-from shared.refusal import FieldInvalid
 from shared.rpc.caller import caller
 from shared.subject import read_subject_name, subject_digest
 
@@ -86,7 +85,7 @@ class BindingServicer(pb_grpc.BindingServiceServicer):
     ) -> pb.EndBindingResponse:
         """Unbinds from now on."""
         desk = self._desk
-        account_id, number = _read_binding_name(request.name)
+        account_id, number = read_numbered_name(request.name, "bindings")
         asked = read_request(request, "EndBinding", desk.secret)
         ended = await desk.change(
             lambda register: end_binding(
@@ -98,16 +97,6 @@ class BindingServicer(pb_grpc.BindingServiceServicer):
             binding=_write_binding(ended.binding),
             freshness_token=token_of(account_id, ended.position),
         )
-
-
-def _read_binding_name(name: str) -> tuple[int, int]:
-    """Account number and binding number of accounts/{account}/bindings/{binding}."""
-    parts = name.split("/")
-    if len(parts) == 4 and parts[2] == "bindings" and parts[3].isascii() and parts[3].isdigit():
-        return account_id_of("/".join(parts[:2])), min(int(parts[3][:10]), 2**31 - 1)
-    raise FieldInvalid(
-        "name", f"name is {name[:96]!r}; it must be accounts/{{account}}/bindings/{{binding}}"
-    )
 
 
 def _write_binding(binding: Binding) -> pb.Binding:

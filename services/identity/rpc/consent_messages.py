@@ -112,16 +112,6 @@ def write_answer(answer: str | Refusal) -> pb.BatchCheckConsentsResponse.Answer:
     return pb.BatchCheckConsentsResponse.Answer(consent=answer)
 
 
-def read_consent_name(name: str) -> tuple[int, int]:
-    """Account number and consent number of accounts/{account}/consents/{consent}."""
-    parts = name.split("/")
-    if len(parts) == 4 and parts[2] == "consents" and parts[3].isascii() and parts[3].isdigit():
-        return account_id_of("/".join(parts[:2])), min(int(parts[3][:10]), 2**31 - 1)
-    raise FieldInvalid(
-        "name", f"name is {name[:96]!r}; it must be accounts/{{account}}/consents/{{consent}}"
-    )
-
-
 def write_consent(
     consent: Consent, scopes: Mapping[int, Scope], now: datetime
 ) -> consent_pb2.Consent:

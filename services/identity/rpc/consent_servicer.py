@@ -12,7 +12,7 @@ from services.identity.domain.account import Grant
 from services.identity.domain.receipt import ReceiptEvent
 from services.identity.rpc import consent_messages as messages
 from services.identity.rpc.desk import Desk, token_of
-from services.identity.rpc.messages import read_request
+from services.identity.rpc.messages import read_numbered_name, read_request
 from services.identity.rpc.receipts import History, ReceiptBook, read_history, write_receipts
 from services.identity.rpc.times import read_moment, write_day
 from services.identity.storage.meter import Meter, read_meters
@@ -87,7 +87,7 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
     ) -> pb.RevokeConsentResponse:
         """Closes one scope from now on."""
         desk = self._desk
-        account_id, number = messages.read_consent_name(request.name)
+        account_id, number = read_numbered_name(request.name, "consents")
         asked = read_request(request, "RevokeConsent", desk.secret)
         answer = await self._decide(
             lambda register: revoke_consent(

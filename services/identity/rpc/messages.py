@@ -133,6 +133,17 @@ def read_plain(text: str, field: str) -> str:
     return text
 
 
+def read_numbered_name(name: str, collection: str) -> tuple[int, int]:
+    """Account number and number of accounts/{account}/{collection}/{number}."""
+    parts = name.split("/")
+    if len(parts) == 4 and parts[2] == collection and parts[3].isascii() and parts[3].isdigit():
+        return account_id_of("/".join(parts[:2])), min(int(parts[3][:10]), 2**31 - 1)
+    raise FieldInvalid(
+        "name",
+        f"name is {name[:96]!r}; it must be accounts/{{account}}/{collection}/ and a number",
+    )
+
+
 def read_region(region: str, field: str) -> int:
     """The number of an administrative division; 0 when not given."""
     if region and not (len(region) == 6 and region.isascii() and region.isdigit() and region > "1"):

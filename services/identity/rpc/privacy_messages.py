@@ -11,23 +11,13 @@ from carbonaccount.identity.v1 import privacy_service_pb2 as pb
 from services.identity.domain.operation import Operation, Part, SentFile, Task
 from services.identity.rpc.times import read_moment, write_time
 from services.identity.storage.access_log import Access
-from shared.ids import account_id_of, account_name
+from shared.ids import account_name
 from shared.privacy import FILE_NAME, FILE_NAME_RULE, Erased, Kept, Piece
 from shared.refusal import FieldInvalid
 
 _TEXT_MAX = 256
 _DIGEST_BYTES = 32
 _COUNT_MAX = 2**53
-
-
-def read_operation_name(name: str) -> tuple[int, int]:
-    """Account number and operation number of accounts/{account}/operations/{operation}."""
-    parts = name.split("/")
-    if len(parts) == 4 and parts[2] == "operations" and parts[3].isascii() and parts[3].isdigit():
-        return account_id_of("/".join(parts[:2])), min(int(parts[3][:10]), 2**31 - 1)
-    raise FieldInvalid(
-        "name", f"name is {name[:96]!r}; it must be accounts/{{account}}/operations/{{operation}}"
-    )
 
 
 def read_piece(request: pb.SendPrivacyFileRequest) -> Piece:

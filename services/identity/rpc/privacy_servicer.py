@@ -89,7 +89,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.GetOperationRequest, context: Any
     ) -> pb.GetOperationResponse:
         """How far one operation has come."""
-        account_id, number = own.read_operation_name(request.name)
+        account_id, number = messages.read_numbered_name(request.name, "operations")
         operation = await self._desk.database.read(
             lambda c: use.read_operation(Operations(c), account_id, number)
         )
@@ -127,7 +127,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.DownloadArchiveRequest, context: Any
     ) -> AsyncIterator[pb.DownloadArchiveResponse]:
         """The archive, piece by piece; one that is deleted meanwhile ends with a refusal."""
-        account_id, number = own.read_operation_name(request.name)
+        account_id, number = messages.read_numbered_name(request.name, "operations")
         asked = messages.read_reader("DownloadArchive")
         operation = await self._desk.database.call(
             lambda c: self._opened(self._desk.register(c), asked, account_id, number)
@@ -189,7 +189,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.SendPrivacyFileRequest, context: Any
     ) -> pb.SendPrivacyFileResponse:
         """Takes a piece of a file."""
-        account_id, number = own.read_operation_name(request.name)
+        account_id, number = messages.read_numbered_name(request.name, "operations")
         service, piece = _service("SendPrivacyFile"), own.read_piece(request)
         await self._desk.database.call(
             lambda c: use.take_piece(
@@ -203,7 +203,7 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         self, request: pb.FinishPrivacyTaskRequest, context: Any
     ) -> pb.FinishPrivacyTaskResponse:
         """Notes a part as done."""
-        account_id, number = own.read_operation_name(request.name)
+        account_id, number = messages.read_numbered_name(request.name, "operations")
         service = _service("FinishPrivacyTask")
         told, files = own.read_told(request), own.read_files(request)
         await self._desk.database.call(

@@ -48,10 +48,9 @@ from services.identity.usecases.acting import (
 from services.identity.usecases.consents import decide
 from shared.clock import ClockUs
 from shared.ids import (
-    CIVIL_OFFSET_US,
-    DAY_US,
     account_name,
     civil_day,
+    civil_day_begin_us,
     from_us,
     shard_of,
     to_us,
@@ -121,7 +120,7 @@ def day_of(moment: datetime) -> int:
 
 def begin_of(day: int) -> datetime:
     """The first moment of a civil day."""
-    return from_us(day * DAY_US - CIVIL_OFFSET_US)
+    return from_us(civil_day_begin_us(day))
 
 
 def hold_persons(ids: Iterable[int], room: Room) -> tuple[dict[int, Account], datetime]:
