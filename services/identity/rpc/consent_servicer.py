@@ -175,9 +175,11 @@ class ConsentServicer(pb_grpc.ConsentServiceServicer):
         """How many checks each caller asked, newest day first."""
         desk, size = self._desk, page_size_of(request.page_size)
         after = desk.page_tokens.open(request.page_token, "ListConsentMeters")
-        start = after[0] if after else 0
-        page = await desk.database.read(lambda c: read_meters(c, start, size + 1))
-        token = desk.page_tokens.seal((start + size,), "ListConsentMeters") if page[size:] else ""
+        page = await desk.database.read(lambda c: read_meters(c, after, size + 1))
+        token = ""
+        if page[size:]:
+            last = (page[size - 1].civil_day, page[size - 1].caller)
+            token = desk.page_tokens.seal(last, "ListConsentMeters")
         return pb.ListConsentMetersResponse(
             meters=[
                 pb.ListConsentMetersResponse.Meter(

@@ -95,18 +95,21 @@ def add_sums(connection: sa.Connection, sums: Mapping[tuple[str, int], tuple[int
         connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=added), row)
 
 
-def read_meters(connection: sa.Connection, start: int, limit: int) -> list[Metered]:
-    """At most `limit` meters after the first `start`, newest day first, by caller within a day.
-
-    A new caller or day moves the others on, so that a page may repeat what the one before had.
-    """
+def read_meters(
+    connection: sa.Connection, after: tuple[int, str] | None, limit: int
+) -> list[Metered]:
+    """At most `limit` meters, newest day first, by caller within a day: those that follow the
+    civil day and caller of `after`."""
     meter = consent_meter.c
     query = (
         sa.select(meter.caller, meter.civil_day, meter.checks, meter.refused)
         .order_by(meter.civil_day.desc(), meter.caller)
-        .offset(start)
         .limit(limit)
     )
+    if after is not None:
+        day, caller = after
+        same_day = sa.and_(meter.civil_day == day, meter.caller > caller)
+        query = query.where(sa.or_(meter.civil_day < day, same_day))
     return [Metered(*row) for row in connection.execute(query)]
 
 
