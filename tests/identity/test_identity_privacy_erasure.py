@@ -179,6 +179,23 @@ def test_an_operator_says_why_and_a_holder_need_not(world: World) -> None:
     assert (events(other)[0].actor, events(other)[0].cause) == ("customer", "")
 
 
+def test_the_holders_own_words_go_and_those_of_staff_stay(world: World) -> None:
+    person = world.holder()
+    suspended = account_pb.SuspendAccountRequest(
+        name=person.account, cause="complaint 9", request_id=request_id()
+    )
+    world.house.accounts.SuspendAccount(suspended, **world.house.operator)
+    closed = account_pb.CloseAccountRequest(
+        name=person.account, cause="moving to my sister", request_id=request_id()
+    )
+    world.house.accounts.CloseAccount(closed, **person.call)
+    assert [event.cause for event in events(person)[:2]] == ["moving to my sister", "complaint 9"]
+    erase(person, "never again, says Lin")
+    causes = {event.kind: event.cause for event in events(person)}
+    assert causes[KINDS.KIND_SUSPENDED] == "complaint 9"
+    assert causes[KINDS.KIND_CLOSED] == causes[KINDS.KIND_ERASED] == ""
+
+
 def test_nobody_else_erases(world: World) -> None:
     person, stranger = world.holder(), world.holder()
     person.close()

@@ -18,6 +18,9 @@ RoomEraser = Callable[[sa.Connection, int], Mapping[str, int]]
 
 _OWN = {
     "customer_key": "delete from customer_key where account_id = :account",
+    # What a person gave as a reason are that person's own words; those of staff stay, for auditors.
+    "event-causes": "update event set cause = '' where account_id = :account and cause <> '' "
+    "and actor in ('customer', 'guardian', 'member')",
     "guardianship": "delete from guardianship where shard = :shard and ward_id = :account",
 }
 
@@ -36,11 +39,12 @@ class Eraser:
         self._rooms = rooms
 
     def erase(self, account_id: int, now: datetime) -> dict[str, int]:
-        """Deletes copies, persons, keys, and what the rooms keep; rows by table."""
+        """Deletes copies, persons, keys, the holder's own words, and what the rooms keep; rows by
+        what they are."""
         counts = Operations(self._connection).cut_off_copies(account_id, now)
         parameters = {"account": account_id, "shard": shard_of(account_id)}
-        for table, statement in _OWN.items():
-            counts[table] = self._connection.execute(sa.text(statement), parameters).rowcount
+        for what, statement in _OWN.items():
+            counts[what] = self._connection.execute(sa.text(statement), parameters).rowcount
         counts["request"] = self.forget_requests(account_id)
         for room in self._rooms:
             counts |= room(self._connection, account_id)

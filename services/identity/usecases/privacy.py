@@ -20,6 +20,7 @@ from services.identity.domain.operation import (
     State,
 )
 from services.identity.usecases.acting import (
+    CUSTOMER,
     Register,
     Request,
     actor_of,
@@ -158,7 +159,8 @@ def erase_account(
     erasure = Operation(account_id, number, Kind.ERASURE, State.RUNNING, now, parts)
     operations.begin(erasure)
     register.set_state(account_id, AccountState.ERASED)
-    register.note(account_id, [Happened(Event.ERASED, number, cause)], actor, now)
+    told = cause if request.kind != CUSTOMER else ""  # the holder's own words go too
+    register.note(account_id, [Happened(Event.ERASED, number, told)], actor, now)
     return erasure
 
 
