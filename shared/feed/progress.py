@@ -15,7 +15,7 @@ from shared.refusal import FieldInvalid, RetryLater
 from shared.storage.engine import Database
 
 AWAIT_MAX_S = 5.0
-_LOOK_S = 0.02
+_LOOK_S, _LOOK_MAX_S = 0.02, 0.32  # seldomer the longer it takes: who waits costs little
 
 
 class FeedServicer(pb_grpc.FeedServiceServicer):
@@ -54,8 +54,10 @@ class FeedServicer(pb_grpc.FeedServiceServicer):
         give_up_s = AWAIT_MAX_S if remaining is None else min(AWAIT_MAX_S, 0.9 * remaining)
         try:
             async with asyncio.timeout(give_up_s):
+                wait_s = _LOOK_S
                 while await self._database.read(lambda c: _at(c, feed, shard)) < position:
-                    await asyncio.sleep(_LOOK_S)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, _LOOK_MAX_S)
         except TimeoutError:
             raise RetryLater(
                 f"this service has not followed {feed} so far yet; ask again",

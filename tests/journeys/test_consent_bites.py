@@ -22,6 +22,7 @@ from carbonaccount.identity.v1 import session_service_pb2_grpc as session_grpc
 from services.identity.upstream.bank_tickets import make_double_ticket
 from services.launch.layout import Layout
 from shared.clock import now_us
+from shared.feed.freshness import freshness_token
 from shared.rpc.channel import open_channel
 from shared.rpc.status import reason_of
 from tests.suite import BENCH, BIKE, World, refusal, ride, tell
@@ -216,6 +217,25 @@ def test_a_withdrawal_in_mid_stream_lets_nothing_through_after_the_bound(suite: 
         assert after
         assert set(after) == {3}
         await phone.close()
+
+    tell(suite, story)
+
+
+def test_who_waits_for_what_has_not_come_is_told_to_ask_again(suite: Layout) -> None:
+    async def story(world: World) -> None:
+        token = world.clients.token("operator", "operators/demo")
+        # A channel that does not call again by itself.
+        channel = open_channel(world.layout.listen("activity"), token=lambda: token)
+        stub = feed_grpc.FeedServiceStub(channel)
+        never = freshness_token("identity", 0, 10**9)
+        request = feed_pb.AwaitFreshnessRequest(freshness_token=never)
+        assert await refusal(stub.AwaitFreshness(request, timeout=2)) == (
+            "UNAVAILABLE",
+            "RETRY_LATER",
+        )
+        other = feed_pb.AwaitFreshnessRequest(freshness_token=freshness_token("settlement", 0, 1))
+        assert (await refusal(stub.AwaitFreshness(other)))[1] == "FIELD_INVALID"
+        await channel.close()
 
     tell(suite, story)
 
