@@ -121,8 +121,8 @@ def refresh_session(
     the refusal is returned, because raising it would undo that. A retry is answered until the
     tokens that it gave are used, or whoever saw one request could repeat it for ever.
     """
-    now = from_us(clock())
-    account_id = _account(customer_keys, register)
+    # Whoever loses the race below holds the session by then, and ending it takes the account.
+    account_id, now = _account_held(customer_keys, register, clock)
     session = sessions.renew(session_id, generation, request, account_id, now + REFRESH_LIFETIME)
     if session is None:
         known = sessions.read(session_id)
