@@ -1,11 +1,10 @@
-"""Where the rooms of identity meet: what a start prepares, what ends together, who acts."""
+"""Where the rooms of identity meet: what ends together, and who acts for whom."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,39 +13,15 @@ from services.identity.rpc.household_servicer import room_of
 from services.identity.storage.bindings import BindingStore
 from services.identity.storage.communities import CommunityStore
 from services.identity.storage.households import acting_households
-from services.identity.storage.notices import (
-    accounts_beside,
-    remember_notices,
-    settle,
-    settled,
-    standing,
-)
 from services.identity.storage.register import Register
 from services.identity.usecases.bindings import end_bindings
 from services.identity.usecases.communities import leave_communities
 from services.identity.usecases.ending import Ending
 from services.identity.usecases.leave_households import household_hook
-from services.identity.usecases.renew_notices import end_outdated
-from shared.ids import account_name, civil_day, civil_day_begin_us, from_us, to_us
+from shared.ids import account_name, civil_day, civil_day_begin_us, to_us
 
-_AT_ONCE = 200  # accounts that a step of the start handles in one transaction
 _SECOND_US = 1_000_000
 _ALWAYS_S = 1 << 40
-
-
-def prepare(desk: Desk) -> None:
-    """What must be true before anything is served: no consent is in force to a notice that has
-    another text by now. Several workers may do it at once."""
-    now = from_us(desk.clock())
-    _in_transaction(desk, lambda c: remember_notices(c, desk.scopes, now))
-    if _in_transaction(desk, lambda c: settled(c, desk.scopes)):
-        return
-    stand = _in_transaction(desk, lambda c: standing(c, desk.scopes))
-    find = partial(accounts_beside, stand=stand, limit=_AT_ONCE)
-    while found := _in_transaction(desk, lambda c: find(c, now=from_us(desk.clock()))):
-        for account_id in found:
-            _in_transaction(desk, partial(_renew, desk, account_id, stand))
-    _in_transaction(desk, lambda c: settle(c, desk.scopes))
 
 
 def ending_of(register: Register, desk: Desk) -> Ending:
@@ -85,16 +60,3 @@ def acting_for(desk: Desk) -> Callable[[sa.Connection, int, datetime], Mapping[s
 def _begin_s(day: int) -> int:
     """The second at which a civil day begins."""
     return civil_day_begin_us(day) // _SECOND_US
-
-
-def _renew(
-    desk: Desk, account_id: int, stand: Mapping[int, set[bytes]], connection: sa.Connection
-) -> int:
-    register = desk.register(connection)
-    also_end = desk.ending(register).with_consent
-    return end_outdated(account_id, stand, register=register, clock=desk.clock, also_end=also_end)
-
-
-def _in_transaction(desk: Desk, function: Callable[[sa.Connection], Any]) -> Any:
-    with desk.database.transaction() as connection:
-        return function(connection)

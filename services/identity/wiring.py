@@ -22,7 +22,8 @@ from carbonaccount.identity.v1 import (
 
 from services.identity.domain.scopes import Scope, read_scopes
 from services.identity.domain.strict_rows import ScopesInvalid
-from services.identity.household_keeping import keep_households
+from services.identity.keeping import keep
+from services.identity.opening import open_vault, settle_notices
 from services.identity.privacy_room import open_privacy_room
 from services.identity.rpc.account_servicer import AccountServicer
 from services.identity.rpc.binding_servicer import BindingServicer
@@ -36,12 +37,10 @@ from services.identity.rpc.tickets import Tickets
 from services.identity.settings import Settings
 from services.identity.storage.meter import Meter
 from services.identity.storage.register import Register
-from services.identity.storage.sessions import purge_forever
 from services.identity.storage.vault import Vault
-from services.identity.together import acting_for, ending_of, prepare
+from services.identity.together import acting_for, ending_of
 from services.identity.upstream.bank_tickets import open_bank_tickets
 from services.identity.upstream.key_management import FileKeyManagement
-from services.identity.vault_keeping import keep, open_up
 from shared.clock import ClockUs, now_us
 from shared.feed.progress import FeedServicer
 from shared.feed.watch import Signal
@@ -94,20 +93,14 @@ def assemble(settings: Settings, clock: ClockUs = now_us) -> Assembled:
         signal=Signal(),
         clock=clock,
     )
-    open_up(database, vault, keys)
-    prepare(desk)
+    open_vault(database, vault, keys)
+    settle_notices(desk)
     meter = Meter(database)
     server = build_server(settings)
     _add_servicers(server, settings, desk, meter)
     privacy, packer = open_privacy_room(desk, vault=vault, keys_dir=settings.keys_dir)
     server.add(privacy_service_pb2_grpc.add_PrivacyServiceServicer_to_server, privacy)
-    background = [
-        meter.run(),
-        packer.run(),
-        purge_forever(database, clock),
-        keep(database, keys, clock),
-        keep_households(desk),
-    ]
+    background = [meter.run(), packer.run(), *keep(desk, keys)]
     return Assembled(server, background, [meter.close, database.close, reads.close])
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from services.identity.rpc.session_servicer import SessionServicer
 from services.identity.rpc.tickets import Tickets
 from services.identity.storage.register import Register
 from services.identity.storage.vault import Vault
+from services.identity.together import acting_for
 from services.identity.upstream.bank_tickets import AUDIENCE, BankTickets
 from services.identity.upstream.key_management import FileKeyManagement
 from services.identity.usecases.ending import Ending
@@ -135,6 +136,15 @@ class Phone:
         self.house.accounts.OpenAccount(asked, **self.call)
         return self.refresh().account
 
+    def open_ward(self, born: date) -> str:
+        """Opens an account for a child of whom the bank says who the guardian is."""
+        ticket = self.house.bank.ticket(guardian_ref=self.customer_ref, birth_date=born.isoformat())
+        asked = account_pb.OpenWardAccountRequest(
+            parent=self.session.account, bank_ticket=ticket, request_id=request_id(),
+            account=account_pb2.Account(display_name="x"),
+        )  # fmt: skip
+        return self.house.accounts.OpenWardAccount(asked, **self.call).account.name
+
     def events(self) -> list[tuple[str, str]]:
         """Kind and cause of what happened to the account, oldest first."""
         asked = account_pb.ListAccountEventsRequest(parent=self.session.account, page_size=100)
@@ -155,7 +165,6 @@ class SessionHouse:
         self.clock = Clock()
         self.bank = Bank(directory, self.clock)
         self.tickets: Any = verifier or BankTickets(self.bank.keys_file, ISSUER)
-        self.wards: dict[int, dict[str, int]] = {}
         self.secret = b""
         self.channel: grpc.Channel
         self.database: Database
@@ -175,16 +184,15 @@ class SessionHouse:
         )  # fmt: skip
         tickets = Tickets(self.tickets, self.secret)
         accounts = AccountServicer(desk, tickets=tickets, poll_ms=50, heartbeat_ms=100)
-        sessions = SessionServicer(desk, tickets=tickets, keys_dir=self.keys, acting=self._acting)
+        sessions = SessionServicer(
+            desk, tickets=tickets, keys_dir=self.keys, acting=acting_for(desk)
+        )
         server = Server(
             "127.0.0.1:0", verifier=TokenVerifier(self.keys / VERIFYING_FILE), grace_ms=500
         )
         server.add(account_grpc.add_AccountServiceServicer_to_server, accounts)
         server.add(session_service_pb2_grpc.add_SessionServiceServicer_to_server, sessions)
         return server
-
-    def _acting(self, _connection: Any, account_id: int, _now: datetime) -> Mapping[str, int]:
-        return self.wards.get(account_id, {})
 
     def connect(self, port: int) -> None:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from carbonaccount.identity.v1.consent_pb2 import Consent
 
-from services.identity.household_keeping import end_lapsing
+from services.identity.keeping import end_lapsing
 from services.identity.rpc.desk import Desk
 from services.identity.storage.register import Register
 from services.identity.storage.vault import Vault

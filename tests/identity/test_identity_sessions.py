@@ -30,14 +30,20 @@ from sessions_house import (
 )
 
 from services.identity.domain.session import session_id_of
+from services.identity.keeping import purge_sessions
 from services.identity.storage.sessions import (
     delete_sessions,
-    end_sessions,
     purge,
-    purge_forever,
 )
 from services.identity.upstream.bank_tickets import make_double_ticket, open_bank_tickets
-from shared.ids import account_id_of, account_name, civil_day, date_to_day, day_to_date
+from shared.ids import (
+    account_id_of,
+    account_name,
+    civil_day,
+    civil_day_begin_us,
+    date_to_day,
+    day_to_date,
+)
 from shared.rpc.keyring import RECEIPTS, Signer, rotate
 from shared.rpc.status import reason_of
 from shared.rpc.tokens import load_or_make_key, make_token
@@ -237,19 +243,19 @@ def test_what_expired_is_taken_away_and_nothing_else(house: SessionHouse) -> Non
 def test_what_expired_goes_beside_the_server_also_after_the_database_was_away(
     house: SessionHouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.identity.storage.sessions.PURGE_S", 0.01)
+    monkeypatch.setattr("services.identity.keeping.PURGE_IDLE_MS", 10)
     house.phone().sign_in()
     house.clock.ahead_s = 31 * DAY_S
 
     async def run() -> None:
         away = Database("postgresql://nobody@127.0.0.1:1/nothing")
-        task = asyncio.create_task(purge_forever(away, house.clock))
-        while "sessions.purge_postponed" not in "".join(capsys.readouterr()):
+        task = asyncio.create_task(purge_sessions(away, house.clock))
+        while "keeping.postponed" not in "".join(capsys.readouterr()):
             await asyncio.sleep(0.01)
         assert not task.done()
         task.cancel()
         away.close()
-        task = asyncio.create_task(purge_forever(house.database, house.clock))
+        task = asyncio.create_task(purge_sessions(house.database, house.clock))
         while house.sql("select from session union all select from ticket"):
             await asyncio.sleep(0.01)
         task.cancel()
@@ -307,29 +313,26 @@ def test_a_customer_signs_out_the_own_session_and_no_other(house: SessionHouse) 
 
 
 def test_tokens_act_for_wards_until_their_time_and_for_nobody_else(house: SessionHouse) -> None:
-    guardian, ward, stranger = house.holder(), house.holder(), house.holder()
-    own, ward_name = guardian.session.account, ward.session.account
-    now_s = house.clock.now_s
-    house.wards[account_id_of(own)] = {
-        ward_name: now_s + 60,
-        account_name(12345): now_s - 1,
-    }
+    guardian, stranger = house.holder(), house.holder()
+    of_age = day_to_date(civil_day(house.clock()) + 20)
+    of_age = of_age.replace(day=min(of_age.day, 28))
+    ward = guardian.open_ward(of_age.replace(year=of_age.year - 14))
     session = guardian.refresh()
-    assert claims_of(session.access_token)["acts_for"][ward_name] == now_s + 60
+    own_from_s = civil_day_begin_us(date_to_day(of_age)) // 10**6
+    assert claims_of(session.access_token)["acts_for"] == {ward: own_from_s}
+    assert list(session.acts_for) == [ward]
 
     def read(name: str) -> None:
         asked = account_pb.ListAccountEventsRequest(parent=name)
         house.accounts.ListAccountEvents(asked, **guardian.call)
 
-    read(own)
-    read(ward_name)
+    read(session.account)
+    read(ward)
     for name in (stranger.session.account, account_name(12345)):
         with refused("CALLER_NOT_ALLOWED"):
             read(name)
-    house.wards.clear()
+    house.clock.ahead_s = 21 * DAY_S
     assert list(guardian.refresh().acts_for) == []
-    with refused("CALLER_NOT_ALLOWED"):
-        read(ward_name)
 
 
 def test_erasing_an_account_ends_its_sessions_and_no_others(house: SessionHouse) -> None:
@@ -338,18 +341,12 @@ def test_erasing_an_account_ends_its_sessions_and_no_others(house: SessionHouse)
     second.sign_in()
     account_id = account_id_of(phone.session.account)
     with house.database.transaction() as connection:
-        assert end_sessions(connection, account_id, house.now, "erased") == 2
-        assert end_sessions(connection, account_id, house.now, "erased") == 0
-    rows = "select end_cause from session where account_id = %s"
-    assert house.sql(rows, account_id) == [("erased",), ("erased",)]
+        assert delete_sessions(connection, account_id) == 2
+        assert delete_sessions(connection, account_id) == 0
     for ended in (phone, second):
         with refused("TOKEN_INVALID") as error:
             ended.refresh()
         assert cause_of(error) == "the session has ended"
-    with house.database.transaction() as connection:
-        assert delete_sessions(connection, account_id) == 2
-    with refused("TOKEN_INVALID"):
-        phone.refresh()
     other.refresh()
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from carbonaccount.identity.v1 import account_service_pb2 as account_pb
 from sessions_house import SessionHouse, bearer, request_id, sessions_served
 
-from services.identity.storage.sessions import end_sessions
+from services.identity.storage.sessions import delete_sessions
 from shared.ids import account_id_of
 from shared.rpc.keyring import TOKENS, published, retire, rotate
 from shared.rpc.status import reason_of
@@ -66,6 +67,32 @@ def test_of_twenty_refreshes_of_many_requests_one_is_right_and_the_session_ends(
     assert phone.events() == [("OPENED", ""), ("SIGNED_OUT", "refresh token used twice")]
 
 
+def test_a_renewal_that_loses_a_race_never_holds_up_whoever_ends_the_session(
+    house: SessionHouse,
+) -> None:
+    phone = house.holder()
+    account_id = account_id_of(phone.session.account)
+    address = house.database_url.replace("+psycopg", "")
+    waits = "select from pg_stat_activity where pg_blocking_pids(pid) && %s::int[]"
+    with (
+        psycopg.connect(address) as winner,
+        psycopg.connect(address) as ending,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        winner.execute("update session set generation = generation + 1")
+        ending.execute("select from account where account_id = %s for update", (account_id,))
+        loser = pool.submit(at_once, [phone.refresh])
+        both = [each.info.backend_pid for each in (winner, ending)]
+        while not house.sql(waits, both):
+            time.sleep(0.01)
+        winner.commit()
+        while not house.sql(waits, both[1:]):
+            time.sleep(0.01)
+        ending.execute("delete from session where account_id = %s", (account_id,))
+        ending.commit()
+        assert loser.result(30) == ["TOKEN_INVALID"]
+
+
 def test_one_ticket_used_twenty_times_at_once_is_one_session(house: SessionHouse) -> None:
     phone, request = house.holder(), request_id()
     ticket = house.bank.ticket(phone.customer_ref)
@@ -90,7 +117,7 @@ def test_signing_in_renewing_and_ending_never_lock_each_other_out(house: Session
                 f"select from account where account_id = {account_id} for update"
             )
             time.sleep(0.05)
-            return end_sessions(connection, account_id, house.now, "erased")
+            return delete_sessions(connection, account_id)
 
     copied = [each.session.refresh_token for each in phones[:2]]
     phones[0].refresh()

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from vault_house import ALICE, BOB, MICROSECOND, NOW, VaultHouse, vault_house
 
 from services.identity.domain.sealing import KeyDestroyed, SealBroken
+from services.identity.opening import open_vault
 from services.identity.storage.people import People, give_back_old_pages, seal_old_people
-from services.identity.vault_keeping import open_up
 from shared.storage.embedded import EmbeddedPostgres
 
 LATER = NOW + timedelta(days=1)
@@ -185,7 +185,7 @@ def test_workers_that_start_at_once_share_the_moving(house: VaultHouse) -> None:
 
     def start() -> None:
         try:
-            open_up(house.database, house.vault, house.keys)
+            open_vault(house.database, house.vault, house.keys)
         except Exception as error:
             faults.append(error)
 
@@ -207,11 +207,11 @@ def test_the_old_table_keeps_no_name_on_its_pages(
     house.add_old_person(ALICE, secret)
     house.sql("checkpoint")
     assert len(files_with(house, postgres, secret)) == 1
-    open_up(house.database, house.vault, house.keys)
+    open_vault(house.database, house.vault, house.keys)
     house.sql("checkpoint")
     assert files_with(house, postgres, secret) == []
     [(clean,)] = house.sql("select pg_relation_filenode('account_person')")
-    open_up(house.database, house.vault, house.keys)
+    open_vault(house.database, house.vault, house.keys)
     assert house.sql("select pg_relation_filenode('account_person')") == [(clean,)]
 
 

@@ -16,14 +16,13 @@ from pathlib import Path
 import pytest
 from vault_house import ALICE, BOB, VaultHouse, vault_house
 
-from services.identity import vault_keeping
+from services.identity import keeping
 from services.identity.domain.sealing import KeyDestroyed
+from services.identity.opening import open_vault
 from services.identity.storage.people import People
 from services.identity.storage.vault import Vault
 from services.identity.storage.wrapping import left, missing, retire, rewrap_some
 from services.identity.upstream.key_management import FileKeyManagement, KeyKept, KeyMissing
-from services.identity.usecases.rewrap import repeat_step
-from shared.clock import now_us
 from shared.settings import StartRefused
 
 PLAIN = b"planted"
@@ -123,17 +122,17 @@ def test_a_data_key_that_is_broken_is_left_as_it_is_and_hinders_no_other(
 
 def test_a_start_without_a_wrapping_key_that_is_needed_is_refused(house: VaultHouse) -> None:
     house.new_key(ALICE)
-    vault_keeping.open_up(house.database, house.vault, house.keys)
+    open_vault(house.database, house.vault, house.keys)
     old = house.keys.current()
     house.keys.rotate()
     (house.keys_dir / "wrapping" / f"{old}.key").unlink()
     with pytest.raises(StartRefused, match=old):
-        vault_keeping.open_up(house.database, house.vault, house.keys)
+        open_vault(house.database, house.vault, house.keys)
 
 
 def test_a_start_seals_what_is_in_clear(house: VaultHouse) -> None:
     house.add_old_person(ALICE, "小明")
-    vault_keeping.open_up(house.database, house.vault, house.keys)
+    open_vault(house.database, house.vault, house.keys)
     with house.database.transaction() as connection:
         assert People(house.vault).read(connection, ALICE, None) is not None
 
@@ -141,25 +140,26 @@ def test_a_start_seals_what_is_in_clear(house: VaultHouse) -> None:
 def test_the_background_moves_keys_soon_after_a_rotation(
     house: VaultHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vault_keeping, "REWRAP_IDLE_MS", 50)
+    monkeypatch.setattr(keeping, "REWRAP_IDLE_MS", 50)
     house.new_key(*range(1, 21))
 
     async def live() -> None:
-        keeping = asyncio.create_task(vault_keeping.keep(house.database, house.keys, now_us))
+        moving = asyncio.create_task(keeping.rewrap_keys(house.database, house.keys))
         await asyncio.sleep(0.2)
         new = FileKeyManagement(house.keys_dir / "wrapping").rotate()
         while lie(house) != {new: 20}:
             await asyncio.sleep(0.02)
-        keeping.cancel()
+        moving.cancel()
         with suppress(asyncio.CancelledError):
-            await keeping
+            await moving
 
     asyncio.run(asyncio.wait_for(live(), 20))
 
 
-def test_a_step_that_fails_is_told_and_tried_again() -> None:
-    answers: list[int | Exception] = [3, RuntimeError("away"), 2, 0]
-    told: list[str] = []
+def test_a_step_that_fails_is_told_without_values_and_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers: list[int | Exception] = [3, RuntimeError("away\nDETAIL: customer 42"), 2, 0]
 
     async def step() -> int:
         if not answers:
@@ -171,13 +171,15 @@ def test_a_step_that_fails_is_told_and_tried_again() -> None:
 
     async def live() -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(
-                repeat_step(step, idle_ms=1, failed=lambda error: told.append(str(error))), 0.5
-            )
+            await asyncio.wait_for(keeping.repeat_step("sweeping", step, idle_ms=1), 0.5)
 
     asyncio.run(live())
     assert answers == []
-    assert told == ["away"]
+    told = capsys.readouterr().out
+    assert told.count("keeping.postponed") == 1
+    assert "away" in told
+    assert "sweeping" in told
+    assert "customer 42" not in told
 
 
 # Races. Each is staged: one side stops at the worst place while the other goes through.

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import psycopg
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.dialects import postgresql as pg
 
 from services.identity.domain.session import Session
 from services.identity.storage.tables import metadata
-from shared.clock import ClockUs
-from shared.ids import from_us, shard_of
-from shared.storage.engine import Database
+from shared.ids import shard_of
 
-PURGE_S, PURGED_MAX = 60, 1_000
+PURGED_MAX = 1_000
 # Clocks of two workers may differ; what one of them thinks expired another may still take.
 _KEPT = timedelta(minutes=1)
-_AWAY = (psycopg.Error, sa.exc.SQLAlchemyError)
 _Time = sa.DateTime(timezone=True)
-_log = structlog.get_logger()
 
 session = sa.Table(
     "session",
@@ -131,20 +124,6 @@ class Sessions:
         return done.rowcount == 1
 
 
-async def purge_forever(database: Database, clock: ClockUs) -> None:
-    """Takes away sessions and tickets that have expired, once a minute until cancelled.
-
-    Beside the server and not in sign-ins, of which it was a tenth.
-    """
-    while True:
-        try:
-            while await database.call(lambda c: purge(c, from_us(clock()))):
-                pass
-        except _AWAY as error:
-            _log.warning("sessions.purge_postponed", error=type(error).__name__)
-        await asyncio.sleep(PURGE_S)
-
-
 def purge(connection: sa.Connection, now: datetime) -> int:
     """Takes away at most PURGED_MAX expired sessions and as many tickets; how many it were."""
     gone = 0
@@ -158,16 +137,6 @@ def purge(connection: sa.Connection, now: datetime) -> int:
         found = sa.tuple_(table.c.shard, key).in_(expired)
         gone += connection.execute(sa.delete(table).where(found)).rowcount
     return gone
-
-
-def end_sessions(connection: sa.Connection, account_id: int, now: datetime, cause: str) -> int:
-    """Ends every session of an account, which the caller holds; how many there were."""
-    done = connection.execute(
-        sa.update(session)
-        .where(session.c.account_id == account_id, session.c.end_time.is_(None))
-        .values(end_time=now, end_cause=cause)
-    )
-    return done.rowcount
 
 
 def delete_sessions(connection: sa.Connection, account_id: int) -> int:
