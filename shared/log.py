@@ -10,12 +10,14 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+import grpc
 import structlog
 
 from shared.settings import SettingsInvalid
 
 LINES_KEPT_MAX = 1_000
 LINES_KEPT_MS = 50
+ERROR_MAX = 300  # characters of an error in a line
 LEVELS = ("debug", "info", "warning", "error")
 REDACTED = "[redacted]"
 _SECRET_KEYS = frozenset(
@@ -49,6 +51,18 @@ def configure_log(service: str, level: str = "info") -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def in_short(error: BaseException) -> str:
+    """An error as a line of the log holds it: what it is and what it says first.
+
+    A database tells the rows that it was about in the lines below its first.
+    """
+    if isinstance(error, grpc.RpcError):
+        said = f"{error.code().name} {error.details()}"
+    else:
+        said = str(error)
+    return f"{type(error).__name__}: {said.partition(chr(10))[0]}"[:ERROR_MAX]
 
 
 def redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

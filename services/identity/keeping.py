@@ -21,6 +21,7 @@ from services.identity.upstream.key_management import KeyManagement
 from services.identity.usecases.leave_households import end_lapsed
 from shared.clock import ClockUs
 from shared.ids import civil_day, civil_day_begin_us, from_us
+from shared.log import in_short
 from shared.storage.engine import Database
 
 BATCH_MAX = 200  # rows that one transaction locks: tens of milliseconds
@@ -87,9 +88,7 @@ async def repeat_step(work: str, step: Callable[[], Awaitable[int]], *, idle_ms:
         try:
             done = await step()
         except Exception as error:
-            # Only the first line: a database tells values in those below it.
-            cause = str(error).partition("\n")[0][:200]
-            _log.warning("keeping.postponed", work=work, error=cause)
+            _log.warning("keeping.postponed", work=work, error=in_short(error))
             done = 0
         took = time.monotonic() - begin
         await asyncio.sleep(took if done else idle_ms / 1000)

@@ -26,6 +26,7 @@ from shared.feed.leases import LeaseKeeper
 from shared.feed.progress import FeedServicer
 from shared.feed.watch import Signal
 from shared.gather import Gatherer
+from shared.log import in_short
 from shared.refusal import Refusal
 from shared.rpc.channel import open_channel
 from shared.rpc.paging import PageTokens
@@ -133,7 +134,7 @@ async def _auditing(settings: Settings, database: Database) -> None:
         try:
             return await database.call(lambda c: audit_shard(c, shard))
         except OperationalError as error:  # the database is away; the next round audits again
-            _log.warning("audit.postponed", error=str(error)[:200])
+            _log.warning("audit.postponed", error=in_short(error))
             return True
 
     await audit_book(

@@ -16,6 +16,7 @@ import structlog
 
 from shared.feed.cursors import read_cursors
 from shared.feed.leases import LeaseKeeper
+from shared.log import in_short
 from shared.storage.engine import Database
 
 _log = structlog.get_logger()
@@ -86,7 +87,7 @@ class Follower(Generic[Response]):
                     failures = 0
                 except Exception as error:
                     failures += 1
-                    _log.warning("follow.broken", feed=self._feed, error=str(error)[:300])
+                    _log.warning("follow.broken", feed=self._feed, error=in_short(error))
                     await asyncio.sleep(min(0.05 * 2 ** min(failures, 10), _BACKOFF_MAX_S))
         finally:
             self._thread.shutdown(wait=True)

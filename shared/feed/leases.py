@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from shared.ids import SHARDS
+from shared.log import in_short
 from shared.storage.engine import Database
 
 _log = structlog.get_logger()
@@ -66,7 +67,7 @@ class LeaseKeeper:
             try:
                 held = await self._database.call(self._renew)
             except Exception as error:
-                _log.warning("lease.renewal_failed", feed=self._feed, error=str(error)[:200])
+                _log.warning("lease.renewal_failed", feed=self._feed, error=in_short(error))
                 held = frozenset()
             if held != self.shards:
                 _log.info("lease.changed", feed=self._feed, shards=len(held))

@@ -6,10 +6,12 @@ import asyncio
 import json
 from typing import Any
 
+import grpc
+import psycopg
 import pytest
 import structlog
 
-from shared.log import LINES_KEPT_MAX, LineBuffer, configure_log, redact
+from shared.log import LINES_KEPT_MAX, LineBuffer, configure_log, in_short, redact
 from shared.settings import SettingsInvalid
 
 TOKEN = "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
@@ -50,6 +52,27 @@ def test_secrets_are_replaced_wherever_they_stand(line: dict[str, Any]) -> None:
     assert "[redacted]" in text
     assert "hush" not in text
     assert TOKEN not in text
+
+
+def test_of_an_error_a_line_holds_what_comes_before_the_rows(database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute("create temp table person (name text primary key)")
+        connection.execute("insert into person values ('planted')")
+        with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+            connection.execute("insert into person values ('planted')")
+    assert "planted" in str(caught.value)
+    assert in_short(caught.value) == (
+        'UniqueViolation: duplicate key value violates unique constraint "person_pkey"'
+    )
+
+
+def test_of_a_failed_call_a_line_holds_code_and_details() -> None:
+    with (
+        grpc.insecure_channel("127.0.0.1:1") as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        channel.unary_unary("/nobody/Answers")(b"", timeout=5)
+    assert "UNAVAILABLE failed to connect" in in_short(caught.value)
 
 
 def test_what_is_no_secret_stays() -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.identity.storage.vault_tables import consent_meter
 from shared.ids import SHARDS
+from shared.log import in_short
 from shared.storage.engine import Database
 
 FLUSH_MS = 1_000
@@ -74,7 +75,7 @@ class Meter:
         try:
             await self._database.call(lambda connection: add_sums(connection, sums))
         except _AWAY as error:
-            _log.warning("meter.postponed", error=str(error)[:200])
+            _log.warning("meter.postponed", error=in_short(error))
             for key, counted in sums.items():
                 self.count(*key, *counted)
 
