@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -177,6 +179,53 @@ def test_a_cause_posts_once_however_many_race_and_other_content_is_refused(
     assert isinstance(other, Refusal)
     assert other.reason == "RESOURCE_EXISTS"
     assert balances(database)[64, PocketKind.AVAILABLE] == 990
+
+
+def test_a_pocket_that_comes_while_others_wait_is_locked_in_its_turn(
+    database: Database, database_url: str
+) -> None:
+    pool = Pocket(0, 0, PocketKind.POOL, REDUCTION)
+    first, second = (Pocket(0, n, PocketKind.AVAILABLE, REDUCTION) for n in (64, 128))
+    post_run(database, [(64, 20_600, 1000), (128, 20_600, 1000)])
+    address = database_url.replace("+psycopg", "")
+    waiting = (
+        "select from pg_stat_activity"
+        " where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0"
+    )
+    with (
+        psycopg.connect(address) as holding,
+        psycopg.connect(address) as locking,
+        psycopg.connect(address, autocommit=True) as looking,
+        ThreadPoolExecutor(2) as threads,
+    ):
+
+        def wait_for(count: int) -> None:
+            while len(looking.execute(waiting).fetchall()) < count:
+                time.sleep(0.01)
+
+        hold = "select from pocket where account_id = %s and kind = %s for update"
+        holding.execute(hold, (64, PocketKind.AVAILABLE))
+        late = threads.submit(post, database, [move(first, pool, 10, "late")])
+        wait_for(1)
+        assert isinstance(post(database, [move(second, pool, 10, "makes it")])[0], Posted)
+        locking.execute(hold, (0, PocketKind.POOL))
+        other = threads.submit(locking.execute, hold, (64, PocketKind.AVAILABLE))
+        wait_for(2)
+        holding.commit()
+        other.result(30)
+        locking.commit()
+        assert isinstance(late.result(30)[0], Posted)
+    assert balances(database)[0, PocketKind.POOL] == 20
+
+
+def test_a_refused_transfer_leaves_no_pocket_behind(database: Database) -> None:
+    account, new = (Pocket(0, n, PocketKind.AVAILABLE, REDUCTION) for n in (64, 128))
+    post_run(database, [(64, 20_600, 1000)])
+    pockets = balances(database).keys()
+    assert isinstance(post(database, [move(account, new, 1001, "too much")])[0], Refusal)
+    assert balances(database).keys() == pockets
+    assert isinstance(post(database, [move(account, new, 1000, "all")])[0], Posted)
+    assert balances(database)[128, PocketKind.AVAILABLE] == 1000
 
 
 def test_all_or_none_posts_nothing_when_one_is_refused(database: Database) -> None:

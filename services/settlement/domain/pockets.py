@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from shared.ids import SHARDS, account_id_of, account_name, shard_of
 from shared.refusal import FieldInvalid
@@ -40,8 +40,7 @@ FLOORS = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class Pocket:
+class Pocket(NamedTuple):
     """One pocket; the order is the order in which pockets are locked."""
 
     shard: int

@@ -33,6 +33,14 @@ cross join lateral (
         and p.kind = w.kind and p.asset = w.asset limit 1 for update
 ) p
 """
+_MAKE = """
+insert into pocket (account_id, balance, floor, version, asset, kind, shard)
+select account_id, 0, floor, 0, asset, kind, shard
+from unnest(%s::int2[], %s::int8[], %s::int2[], %s::int2[], %s::int8[])
+    as c (shard, account_id, kind, asset, floor)
+order by shard, account_id, kind, asset
+on conflict do nothing
+"""
 _ADD = """
 insert into pocket as p (account_id, balance, floor, version, asset, kind, shard)
 select account_id, change, floor, transfers, asset, kind, shard
@@ -101,10 +109,20 @@ class Ledger:
                 metadata={"asset": row[0], "sum": row[1]},
             )
 
+    def make(self, pockets: Sequence[Pocket]) -> None:
+        """Makes those of `pockets` that are not there, empty; called before anything is locked.
+
+        A row that another transaction makes just now cannot be locked, only waited for.
+        """
+        columns = np.array([(*p, p.floor) for p in sorted(set(pockets))], np.int64)
+        types = ("int2", "int8", "int2", "int2", "int8")
+        rows = [array(kind, column) for kind, column in zip(types, columns.T, strict=True)]
+        self._driver.execute(_MAKE, rows, prepare=True)
+
     def lock(self, pockets: Sequence[Pocket]) -> dict[Pocket, int]:
         """Balances of those of `pockets` that exist, held until the commit."""
         wanted = sorted(set(pockets))
-        columns = np.array([(p.shard, p.account_id, p.kind, p.asset) for p in wanted], np.int64)
+        columns = np.array(wanted, np.int64)
         return {
             Pocket(shard, account_id, PocketKind(kind), asset): balance
             for shard, account_id, kind, asset, balance in self._lock(*columns.reshape(-1, 4).T)
@@ -222,17 +240,10 @@ class Ledger:
             for pocket in (post.from_pocket, post.to_pocket):
                 touched[pocket] = touched.get(pocket, 0) + 1
         pockets = sorted(touched)
-        self.change(
-            Changes(
-                shard=np.array([p.shard for p in pockets], np.int64),
-                account_id=np.array([p.account_id for p in pockets], np.int64),
-                kind=np.array([p.kind for p in pockets], np.int64),
-                asset=np.array([p.asset for p in pockets], np.int64),
-                change=np.array([changes[p] for p in pockets], np.int64),
-                transfers=np.array([touched[p] for p in pockets], np.int64),
-                forgiven=np.zeros(len(pockets), np.int64),
-            )
-        )
+        change = np.array([changes[pocket] for pocket in pockets], np.int64)
+        transfers = np.array([touched[pocket] for pocket in pockets], np.int64)
+        places = np.array(pockets, np.int64).T
+        self.change(Changes(*places, change, transfers, np.zeros_like(change)))
         shards = {post.from_pocket.shard for post in posts}
         positions = self.add(moves(ordered), dict.fromkeys(shards, (0, 0)))
         self.note_keys(ordered, positions)

@@ -21,10 +21,19 @@ class Raced(Exception):
     """Another transaction was first; roll back and look again."""
 
 
+class PocketsNew(Exception):
+    """A transfer moves into pockets that nobody has made; nothing can be locked of them."""
+
+    def __init__(self, pockets: Sequence[Pocket]) -> None:
+        super().__init__(f"{len(pockets)} pockets")
+        self.pockets = pockets
+
+
 class Ledger(Protocol):
     """What posting needs of storage; see `storage.ledger.Ledger`."""
 
     def check_not_halted(self) -> None: ...
+    def make(self, pockets: Sequence[Pocket]) -> None: ...
     def known(self, posts: Sequence[Post]) -> dict[bytes, Known]: ...
     def lock(self, pockets: Sequence[Pocket]) -> dict[Pocket, int]: ...
     def write_moves(
@@ -55,10 +64,15 @@ def post_transfers(
     orders: Sequence[Order], *, work: Callable[[], AbstractContextManager[Ledger]]
 ) -> list[list[Posted | Refusal]]:
     """One transaction for all orders, in order; an answer for each post of each order."""
+    new: Sequence[Pocket] = ()
     for _ in range(ATTEMPTS_MAX):
         try:
             with work() as ledger:
+                if new:
+                    ledger.make(new)
                 return _post(orders, ledger)
+        except PocketsNew as found:
+            new = found.pockets
         except Raced:
             continue
     raise RetryLater(
@@ -71,11 +85,9 @@ def _post(orders: Sequence[Order], ledger: Ledger) -> list[list[Posted | Refusal
     ledger.check_not_halted()
     posts = [post for order in orders for _, post in order.posts]
     known = ledger.known(posts) if posts else {}
-    balances = dict(
-        ledger.lock([p for post in posts for p in (post.from_pocket, post.to_pocket)])
-        if posts
-        else {}
-    )
+    wanted = [pocket for post in posts for pocket in (post.from_pocket, post.to_pocket)]
+    held = ledger.lock(wanted) if posts else {}
+    balances = dict(held)
     outcomes: list[Judged] = []
     accepted: list[Post] = []
     changes: dict[Pocket, int] = {}
@@ -96,6 +108,8 @@ def _post(orders: Sequence[Order], ledger: Ledger) -> list[list[Posted | Refusal
         for pocket, change in judged.changes.items():
             balances[pocket] = balances.get(pocket, 0) + change
             changes[pocket] = changes.get(pocket, 0) + change
+    if not changes.keys() <= held.keys():
+        raise PocketsNew([pocket for pocket in changes if pocket not in held])
     positions = ledger.write_moves(accepted, changes) if accepted else np.zeros(0, np.int64)
     return [
         _answers(order, judged, accepted, placed, positions)
