@@ -76,7 +76,7 @@ class Matrix:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             families = dict(zip(rows, pool.map(lambda _: self._open_family(), rows), strict=True))
             cells = [(row, who) for row in rows for who in CALLERS]
-            ended = pool.map(lambda cell: self._outcome(*cell, families[cell[0]]), cells)
+            ended = pool.map(lambda c: self._outcome(c[0], c[1], families[c[0]]), cells)
             return dict(zip(cells, ended, strict=True))
 
     def served(self) -> set[tuple[str, str]]:

@@ -7,30 +7,31 @@ from typing import Any
 import pytest
 from carbonaccount.identity.v1 import account_pb2
 from carbonaccount.identity.v1 import account_service_pb2 as pb
+from carbonaccount.identity.v1.account_pb2 import Account
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from identity_house import READING, Customer, House, grant_of, refused, request_id
 
-Kind, Preferences, State = pb.AccountEvent, account_pb2.Preferences, account_pb2.Account
+Kind, Preferences = pb.AccountEvent, account_pb2.Preferences
 BEFORE_ALL = Timestamp(seconds=1_500_000_000)
 
 
-def suspend(house: House, account: str, cause: str = "complaint", **more: Any) -> State:
+def suspend(house: House, account: str, cause: str = "complaint", **more: Any) -> Account:
     request = pb.SuspendAccountRequest(
         name=account, cause=cause, request_id=more.pop("request_id", request_id())
     )
     return house.accounts.SuspendAccount(request, **(more or house.operator)).account
 
 
-def reinstate(house: House, account: str) -> State:
+def reinstate(house: House, account: str) -> Account:
     request = pb.ReinstateAccountRequest(name=account, cause="settled", request_id=request_id())
     return house.accounts.ReinstateAccount(request, **house.operator).account
 
 
 def update(
     person: Customer, paths: list[str], request: str = "", etag: str = "", **fields: Any
-) -> State:
-    account = account_pb2.Account(name=person.account, etag=etag, **fields)
+) -> Account:
+    account = Account(name=person.account, etag=etag, **fields)
     message = pb.UpdateAccountRequest(
         account=account, update_mask=FieldMask(paths=paths), request_id=request or request_id()
     )
@@ -45,7 +46,7 @@ def events(person: Customer, **more: Any) -> list[pb.AccountEvent]:
     ]
 
 
-def read(person: Customer, moment: Timestamp) -> State:
+def read(person: Customer, moment: Timestamp) -> Account:
     asked = pb.GetAccountRequest(name=person.account, read_time=moment)
     return person.house.accounts.GetAccount(asked, **person.call).account
 
@@ -53,12 +54,12 @@ def read(person: Customer, moment: Timestamp) -> State:
 def test_a_suspended_account_takes_nothing_and_goes_on_when_reinstated(house: House) -> None:
     person = house.customer()
     person.open(grant_of(READING))
-    assert suspend(house, person.account).state == State.STATE_SUSPENDED
+    assert suspend(house, person.account).state == Account.STATE_SUSPENDED
     with refused("ACCOUNT_NOT_OPEN"):
         person.grant(grant_of(READING))
     with refused("ACCOUNT_NOT_OPEN"):
         update(person, ["display_name"], display_name="x")
-    assert reinstate(house, person.account).state == State.STATE_OPEN
+    assert reinstate(house, person.account).state == Account.STATE_OPEN
     person.grant(grant_of(READING))
     assert len(person.consents()) == 1
 

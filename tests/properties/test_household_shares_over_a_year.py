@@ -21,7 +21,6 @@ from services.identity.domain.household import (
     shares_ppm,
     tie_of,
 )
-from services.identity.usecases.acting import Request
 from services.identity.usecases.read_households import list_memberships
 from shared.refusal import Refusal
 from tests.identity.household_desk import SECRET, Table, check_whole
@@ -282,8 +281,7 @@ def test_any_year_of_households_is_what_its_days_were(table: Table, taken: list[
 def _everyone_reads_the_own_past(year: Year) -> None:
     """What each person reads of the own memberships is what the book has, and no day twice."""
     for who in year.people:
-        asked = Request(b"", b"", "ListMemberships", "customer", "customer", who)
-        own = year.table.run(lambda room: list_memberships(asked, who, None, 500, room))  # noqa: B023
+        own = year.table.run(lambda room: list_memberships(who, None, 500, room))  # noqa: B023
         read: dict[int, int] = {}
         for one in own:
             for day in range(one.membership.start_day, one.membership.end_day or year.model.day):
