@@ -242,8 +242,9 @@ class Ledger:
         pockets = sorted(touched)
         change = np.array([changes[pocket] for pocket in pockets], np.int64)
         transfers = np.array([touched[pocket] for pocket in pockets], np.int64)
-        places = np.array(pockets, np.int64).T
-        self.change(Changes(*places, change, transfers, np.zeros_like(change)))
+        shard, account_id, kind, asset = np.array(pockets, np.int64).T
+        none = np.zeros_like(change)
+        self.change(Changes(shard, account_id, kind, asset, change, transfers, none))
         shards = {post.from_pocket.shard for post in posts}
         positions = self.add(moves(ordered), dict.fromkeys(shards, (0, 0)))
         self.note_keys(ordered, positions)
