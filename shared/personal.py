@@ -9,12 +9,16 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-# Ids of machines seldom come further than these two; the first costs a third of the second.
+# Ids of machines seldom come further than these three; the last costs most.
 _LONG = re.compile(r"[1-9](?<![0-9].)[0-9 -]{10}", re.DOTALL)
+# What `_LONG` misses of 0086: a separator before the 8 or the 6 would show it.
+_ABROAD = "086"
+# Looking for a digit first saves three attempts at every letter.
 _PERHAPS = re.compile(
-    r"(?<![0-9])(?:"
-    r"(?:8[ -]*6[ -]*)?1[ -]*[3-9](?:[ -]*[0-9]){9}(?![0-9])"
-    r"|(?:4|6[ -]*2|5[ -]*[1-5]|2[ -]*[2-7]|3[ -]*[457])(?:[ -]*[0-9]){13}"
+    r"(?<![0-9])(?=[0-9])(?:"
+    r"(?:(?:0[ -]*0[ -]*)?8[ -]*6[ -]*)?1[ -]*[3-9](?:[ -]*[0-9]){9}(?![0-9])"
+    r"|(?:4|6[ -]*[02589]|5[ -]*[1-5]|2[ -]*[2-7]|3[ -]*[457]|9[ -]*5(?=[ -]*5[ -]*[89]))"
+    r"(?:[ -]*[0-9]){13}"
     r"|[1-9](?:[ -]*[0-9]){5}[ -]*(?:1[ -]*[89]|2[ -]*0)(?:[ -]*[0-9]){9}[ -]*[0-9Xx]"
     r")"
 )
@@ -27,8 +31,11 @@ _MACHINE_MADE = re.compile(
 )
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－"), "-")
 
-_PHONE = re.compile(r"(?:86)?1[3-9][0-9]{9}")
-_CARD = re.compile(r"(?=62|4|5[1-5]|2[2-7]|3[457])[0-9]{15,19}")
+_PHONE = re.compile(r"(?:(?:00)?86)?1[3-9][0-9]{9}")
+# Beside the issuers of the world, 60, 65, 68, 69, 9558 and 9559: debit cards older than UnionPay's
+# 62. An order number that begins like a card has the right checksum once in ten times, and is
+# refused then.
+_CARD = re.compile(r"(?=4|6[02589]|5[1-5]|2[2-7]|3[457]|955[89])[0-9]{15,19}")
 # A number of eighteen digits has the right checksum once in eleven times; its date tells it apart.
 _IDENTITY = re.compile(
     r"[1-9][0-9]{5}(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx]"
@@ -41,14 +48,16 @@ def looks_personal(text: str) -> str | None:
     """The kind of number that `text` holds: phone, card or identity number; None without one.
 
     A number is bounded by non-digits; spaces and hyphens inside it do not count, and digits of
-    any script do. Phone: eleven digits from 13 to 19 on, with or without 86. Card: 15 to 19
-    digits of a known issuer that pass Luhn. Identity: eighteen with a birthday and the right
+    any script do. Phone: eleven digits from 13 to 19 on, with or without 86 or 0086. Card: 15 to
+    19 digits of a known issuer that pass Luhn. Identity: eighteen with a birthday and the right
     checksum. UUIDs and hexadecimal words of 24 characters and more are not looked into.
     """
     if not text.isascii():
         text = "".join(str(unicodedata.digit(character, character)) for character in text)
         text = unicodedata.normalize("NFKC", text).translate(_DASHES)
-    if _LONG.search(text) is None or _PERHAPS.search(text) is None:
+    if _LONG.search(text) is None and _ABROAD not in text:
+        return None
+    if _PERHAPS.search(text) is None:
         return None
     for run in _RUN.findall(_MACHINE_MADE.sub(".", text)):
         for number in _numbers(_GROUP.findall(run)):
@@ -65,7 +74,7 @@ def _numbers(groups: list[str]) -> Iterator[str]:
     yield "".join(groups)
     for first in range(len(groups)):
         number = ""
-        for group in groups[first:]:
+        for group in groups[first : first + _LONGEST // _GROUP_MIN]:
             number += group
             if len(group) < _GROUP_MIN or len(number) > _LONGEST:
                 break

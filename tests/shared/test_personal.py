@@ -22,6 +22,17 @@ PHONE, CARD, IDENTITY = "phone number", "card number", "identity number"
         "8613800138000",
         "+8613800138000",
         "+86 138 0013 8000",
+        "008613800138000",
+        "ride-008613800138000",
+        "0086-138-0013-8000",
+        "0086138-0013-8000",
+        "00861-38-0013-8000",
+        "0-086-13800138000",
+        "0-08613800138000",
+        "00-8613800138000",
+        "008-613800138000",
+        "0 0 8 6 1 3 8 0 0 1 3 8 0 0 0",
+        "００８６１３８００１３８０００",
         "138-0013-8000",
         "138 - 0013 - 8000",
         "1-3-8-0-0-1-3-8-0-0-0",
@@ -51,6 +62,14 @@ def test_a_phone_number_is_recognised_however_it_is_written(text: str) -> None:
         "013800138000",
         "85138001380001",
         "861380013800",
+        "0861380013800",
+        "08613800138000",
+        "00861380013800",  # ten digits after 0086
+        "0086138001380001",  # twelve
+        "0008613800138000",
+        "008512800138000",
+        "008513800138000",
+        "008612800138000",
         "trip-2024-01-15-07-45-12-123",  # a moment
         "1700000000123",  # milliseconds
         "138a00138000",
@@ -70,6 +89,13 @@ def test_what_is_one_step_from_a_phone_number_is_none(text: str) -> None:
         "2223003122003222",
         "378282246310005",
         "3530111333300000",
+        "6011111111111117",
+        "6500001234567899",
+        "9558820200001323775",  # debit cards from before 62: ICBC,
+        "9559980210373016000",  # the Agricultural Bank,
+        "6013820800096301237",  # the Bank of China
+        "6907551234567892",  # China Merchants Bank
+        "6839701234567890126",  # and a rural one
     ],
 )
 def test_a_card_number_is_recognised_and_no_other_with_a_wrong_digit(number: str) -> None:
@@ -95,7 +121,8 @@ def _passes_luhn(number: str) -> bool:
 
 
 def test_a_long_number_of_no_issuer_is_no_card() -> None:
-    for start in ("1", "21", "28", "33", "36", "50", "56", "61", "63", "7", "8", "9"):
+    free = ("1", "21", "28", "33", "36", "50", "56", "61", "63", "64", "66", "67", "7", "8", "9")
+    for start in (*free, "95", "9550", "9557", "956", "9858"):
         body = (start + "0" * 16)[:15]
         whole = next(body + d for d in "0123456789" if _passes_luhn(body + d))
         assert looks_personal(whole) is None, whole
@@ -164,9 +191,11 @@ def test_no_uuid_and_no_digest_is_taken_for_a_person() -> None:
         assert looks_personal(f"ride-{made.hex}") is None
 
 
-@given(st.integers(0, 10**9 - 1), st.integers(3, 9), st.data())
-def test_separators_never_hide_a_phone_number(tail: int, second: int, data: st.DataObject) -> None:
-    digits = f"1{second}{tail:09}"
+@given(st.sampled_from(["", "86", "0086"]), st.integers(0, 10**9 - 1), st.integers(3, 9), st.data())
+def test_separators_never_hide_a_phone_number(
+    abroad: str, tail: int, second: int, data: st.DataObject
+) -> None:
+    digits = f"{abroad}1{second}{tail:09}"
     breaks = st.sampled_from(["", "", "-", " ", " - "])
     text = "".join(digit + data.draw(breaks) for digit in digits[:-1]) + digits[-1]
     assert looks_personal(f"<{text}>") == PHONE
@@ -177,7 +206,19 @@ def test_any_text_is_answered(text: str) -> None:
     assert looks_personal(text) in (None, PHONE, CARD, IDENTITY)
 
 
-@pytest.mark.parametrize("text", ["1" * 100_000, "1 " * 50_000, "1" + " " * 100_000, "123 " * 9999])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" * 100_000,
+        "1 " * 50_000,
+        "1" + " " * 100_000,
+        "123 " * 9999,
+        "0" * 100_000 + "086",
+        "0 " * 50_000 + "086",
+        "0086" + " " * 100_000,
+        "9 5 5 " * 20_000,
+    ],
+)
 def test_no_text_takes_long(text: str) -> None:
     assert timeit.timeit(lambda: looks_personal(text), number=1) < 2
 
