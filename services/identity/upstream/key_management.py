@@ -66,11 +66,15 @@ class FileKeyManagement:
     last and two keyrings never call different keys the same. The directory is asked at each
     use: a rotation or a retirement by another process is seen at once, and no wrapping key
     stays in memory. The first process makes the first key. Everything is private to the owner.
+
+    What is wrapped may be committed for ever the next moment, so the name of its wrapping key is
+    on the disk before `wrap` returns, whichever process made the key.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lasting = set[str]()  # names that are on the disk for certain
+        _make(directory)
         with self._locked():
             if not self.names():
                 self._add(1)
@@ -90,7 +94,12 @@ class FileKeyManagement:
     def wrap(self, key: bytes, account_id: int) -> tuple[str, bytes]:
         """As the port says, by AES-256-GCM: nonce, ciphertext and tag."""
         kek, nonce = self.current(), secrets.token_bytes(NONCE_BYTES)
-        return kek, nonce + AESGCM(self._read(kek)).encrypt(nonce, key, _bound(kek, account_id))
+        wrapped = nonce + AESGCM(self._read(kek)).encrypt(nonce, key, _bound(kek, account_id))
+        if kek not in self._lasting:
+            # We see the name from its maker's rename on; the maker's sync comes later, or never.
+            _sync(self._directory)
+            self._lasting.add(kek)
+        return kek, wrapped
 
     def unwrap(self, kek: str, wrapped: bytes, account_id: int) -> bytes:
         """As the port says."""
@@ -115,7 +124,7 @@ class FileKeyManagement:
             if name == self.current():
                 raise KeyKept(f"{name} is the current wrapping key; rotate first")
             (self._directory / f"{name}.key").unlink()
-            self._sync()
+            _sync(self._directory)
 
     def _read(self, kek: str) -> bytes:
         if not _NAME.fullmatch(kek):
@@ -129,7 +138,7 @@ class FileKeyManagement:
         return key
 
     def _add(self, number: int) -> str:
-        """A new key on the disk before anybody can wrap under it."""
+        """A new key: what is in its file is on the disk before anybody sees the name of it."""
         key = secrets.token_bytes(KEY_BYTES)
         name, draft = _name(number, key), self._directory / "draft"
         draft.unlink(missing_ok=True)
@@ -139,15 +148,9 @@ class FileKeyManagement:
             file.flush()
             os.fsync(descriptor)
         draft.rename(self._directory / f"{name}.key")
-        self._sync()
+        _sync(self._directory)
+        self._lasting.add(name)
         return name
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -158,6 +161,26 @@ class FileKeyManagement:
             yield
         finally:
             os.close(descriptor)
+
+
+def _make(directory: Path) -> None:
+    """The directory with those above it, on the disk by name.
+
+    Its own name is synced even if it is there: another process may have made it just now.
+    """
+    new = [each for each in directory.parents if not each.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (directory, *new):
+        _sync(each.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Waits until the names in the directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _name(number: int, key: bytes) -> str:
