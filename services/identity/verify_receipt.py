@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 RECEIPT_TYP = "consent-receipt+jws"
-FILE_BYTES_MAX = 1 << 20
+# A manifest has 208 bytes for each receipt of the copy, so this is enough for 80,000 of them; and a
+# file that is none of ours does not fill the memory.
+FILE_BYTES_MAX = 16 << 20
 
 # The curve P-256 (FIPS 186-4, D.1.2.3): y^2 = x^3 - 3x + B modulo P, with a point G of order N.
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF

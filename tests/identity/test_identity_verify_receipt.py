@@ -20,6 +20,7 @@ import pytest
 from joserfc import errors, jws
 from joserfc.jwk import ECKey
 from receipt_house import (
+    ACCOUNT_ID,
     DAY,
     NOTICES,
     NOW,
@@ -35,6 +36,8 @@ from receipt_house import (
 
 from services.identity import verify_receipt as verifier
 from services.identity.domain.account import Event
+from services.identity.domain.archive import MANIFEST_TYP, Listed, manifest_of
+from services.identity.domain.operation import Kind, Operation, State
 from services.identity.domain.receipt import RECEIPT_TYP
 from services.identity.usecases.receipts import ReceiptMaker, receipts_of
 from shared.rpc.keyring import Signer
@@ -176,6 +179,22 @@ def test_whatever_else_we_sign_is_verified_and_shown(desk: Desk) -> None:
     assert "as household-shares+jws" in said
     assert '"share_ppm": 1000000' in said
     assert '"日": "2026"' in said
+
+
+def test_the_manifest_of_a_copy_with_thousands_of_receipts_is_believed(desk: Desk) -> None:
+    copy = Operation(ACCOUNT_ID, 1, Kind.EXPORT, State.RUNNING, NOW, ())
+    names = [f"identity/receipt-{number:05}-granted.jws" for number in range(1, 6_001)]
+    files = [Listed(name, 4_321, hashlib.sha256(name.encode()).digest()) for name in names]
+    signed = desk.signer.sign(manifest_of(copy, files, NOW), MANIFEST_TYP)
+    assert len(signed) > 1 << 20
+    code, said = desk.run(signed)
+    assert code == 0
+    assert f"as {MANIFEST_TYP}" in said
+    assert said.count('"sha256": ') == 6_000
+    assert f'"name": "{names[-1]}"' in said
+    place = signed.index(".") + len(signed) // 2
+    other = "B" if signed[place] == "A" else "A"
+    desk.wrong(signed[:place] + other + signed[place + 1 :], "the signature does not belong")
 
 
 def test_a_line_feed_after_the_receipt_is_no_part_of_it(desk: Desk, receipt: str) -> None:
@@ -601,10 +620,11 @@ def test_nothing_in_a_receipt_can_command_the_terminal(desk: Desk) -> None:
     assert "\u202e" not in said
 
 
-def test_a_file_of_a_mebibyte_is_read_and_not_a_byte_more(desk: Desk, receipt: str) -> None:
+def test_a_file_of_sixteen_mebibytes_is_read_and_not_a_byte_more(desk: Desk, receipt: str) -> None:
     padding = " " * (verifier.FILE_BYTES_MAX - len(receipt))
     assert desk.run(receipt + padding)[0] == 0
-    desk.wrong(receipt + padding + " ", "more than 1048576 bytes")
+    desk.wrong(receipt + padding + " ", "more than 16777216 bytes")
+    desk.wrong(receipt, "more than 16777216 bytes", desk.keys + padding + " " * len(receipt))
 
 
 def test_a_receipt_that_is_no_file_is_said_to_be_none(desk: Desk) -> None:
