@@ -8,7 +8,6 @@ again, and then sees it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,16 +27,20 @@ from services.activity.usecases.withdraw_activity import Withdrawal
 from shared.feed.append import ADVANCING
 from shared.ids import SHARDS
 from shared.refusal import RetryLater
-from shared.storage.bulk import array, pack
+from shared.storage.bulk import Array, array, pack
 from shared.storage.engine import Database, driver_of
 
 RECORDING_LOCK = 0x61637473
 """Advisory lock that every writer here shares; whoever has it alone knows of none under way."""
 
+_BEGIN = f"select nextval('batch_number'), pg_advisory_xact_lock_shared({RECORDING_LOCK})"
+# now() is when the transaction began, before all that it waited for. Age and judgement are of
+# when their own statement began, as is what it sees. Of moments that may be infinite only the
+# seconds can be subtracted in every version of PostgreSQL.
 _AGE = f"""
-select count(*), extract(epoch from now() - min(complete_time)) * 1000,
-    pg_advisory_xact_lock_shared({RECORDING_LOCK})
-from cursor where feed = 'identity' and complete_time is not null
+select case count(*) when {SHARDS} then extract(epoch from statement_timestamp()) * 1000
+    - extract(epoch from min(complete_time)) * 1000 else 'infinity' end
+from cursor where feed = 'identity'
 """
 # "limit 1" makes each look-up a look-up: no plan, however old, can read a whole index instead.
 # Two statements, because each index is quickest in its own order: 9.5 us an act against 11.5.
@@ -53,7 +56,7 @@ select string_agg(int4send(i.row), ''), string_agg(int8send(s.account_id), '')
 from unnest(%s::int4[], %s::int2[], %s::uuid[]) as i (row, shard, digest)
 cross join lateral (
     select account_id from bound_subject
-    where shard = i.shard and digest = i.digest and now() < until
+    where shard = i.shard and digest = i.digest and statement_timestamp() < until
     order by known_time desc limit 1
 ) s
 """
@@ -66,7 +69,8 @@ left join lateral (
     where shard = i.shard and account_id = i.account_id limit 1
 ) a on true
 where a.state is distinct from 1
-   or not coalesce(a.cover_from[i.scope] <= i.occur_time and now() < a.cover_until[i.scope], false)
+   or not coalesce(a.cover_from[i.scope] <= i.occur_time
+        and statement_timestamp() < a.cover_until[i.scope], false)
 """
 _CLAIM = """
 insert into claim as c (key, event_key, account_shard, shard)
@@ -112,15 +116,17 @@ class Journal(Lanes):
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         super().__init__(connection)
-        # They travel with whatever is asked first.
-        self._batch = connection.execute("select nextval('batch_number')", prepare=True)
-        self._age = connection.execute(_AGE, prepare=True)
+        # Travels with what is asked first.
+        self._batch = connection.execute(_BEGIN, prepare=True)
+        self._ages: list[psycopg.Cursor[Any]] = []
 
     def projection_age_ms(self) -> float:
-        """How long ago every shard of the consent projection was complete; read it once."""
-        row = self._age.fetchone()
-        assert row is not None
-        return float(row[1]) if row[0] == SHARDS else math.inf
+        """How long ago every shard of the consent projection was complete when it was read; of
+        the readings since this was last asked the oldest, or now when there was none."""
+        if not self._ages:
+            self._ask_age()
+        ages, self._ages = self._ages, []
+        return max(float(age_ms) for asked in ages for (age_ms,) in asked)
 
     def next_batch(self) -> int:
         """A number that no other transaction has; read it once."""
@@ -133,17 +139,9 @@ class Journal(Lanes):
 
         Of two accounts that seem to have a subject, while it moves, the one known later has it.
         """
-        order = _key_order(reports.subjects)
+        self._ask_age()
         with self._connection.cursor(binary=True) as cursor:
-            cursor.execute(
-                _SUBJECTS,
-                (
-                    array("int4", order),
-                    array("int2", reports.subject_shard[order]),
-                    array("uuid", reports.subjects[order]),
-                ),
-                prepare=True,
-            )
+            cursor.execute(_SUBJECTS, _asked(reports.subject_shard, reports.subjects), prepare=True)
             found = cursor.fetchone()
         assert found is not None
         rows, accounts = found[0] or b"", found[1] or b""
@@ -153,17 +151,11 @@ class Journal(Lanes):
 
     def judge(self, reports: Columns) -> Judgement:
         """Every report that cannot simply be recorded; a key already recorded goes first."""
-        order = _key_order(reports.keys)
         recorded = self._connection.execute(
-            _RECORDED,
-            (
-                array("int4", order),
-                array("int2", reports.key_shard[order]),
-                array("uuid", reports.keys[order]),
-            ),
-            prepare=True,
+            _RECORDED, _asked(reports.key_shard, reports.keys), prepare=True
         )
         order = np.lexsort((reports.account_id, reports.shard))
+        self._ask_age()
         uncovered = self._connection.execute(
             _UNCOVERED,
             (
@@ -245,6 +237,10 @@ class Journal(Lanes):
         columns |= {"kind": np.array([Kind.WITHDRAWN]), "target": np.array([target])}
         self._write(batch, columns["account_id"] & 63, columns)
 
+    def _ask_age(self) -> None:
+        # Before each reading: whatever could be waited for has been, and what is read is no older.
+        self._ages.append(self._connection.execute(_AGE, prepare=True))
+
     def _write(
         self, batch: int, shard: NDArray[np.int64], columns: dict[str, NDArray[np.int64]]
     ) -> None:
@@ -290,6 +286,12 @@ def open_journal(database: Database) -> Iterator[Journal]:
             cause="database away",
             retry_after_ms=500,
         ) from error
+
+
+def _asked(shard: NDArray[np.int64], digests: NDArray[np.uint8]) -> tuple[Array, Array, Array]:
+    """Rows to look up by (shard, digest), in the order of the index."""
+    order = _key_order(digests)
+    return array("int4", order), array("int2", shard[order]), array("uuid", digests[order])
 
 
 def _key_order(digests: NDArray[np.uint8]) -> NDArray[np.intp]:

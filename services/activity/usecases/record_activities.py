@@ -100,7 +100,6 @@ class _Recorder:
         self._refs = np.zeros(len(reports), np.int64)
         self._taken = np.zeros(SHARDS, np.int64)
         self._batch = 0
-        self._is_fresh = False
         self._recorded: list[NDArray[np.int64]] = []
 
     def run(self) -> None:
@@ -129,8 +128,7 @@ class _Recorder:
         """Decides `rows`, whose keys and claims are distinct."""
         reports = self._reports.take(rows)
         held_back = self._journal.judge(reports)
-        if not self._is_fresh:
-            self._check_freshness()
+        self._check_freshness()
         for place, (content, state, known) in held_back.items():
             self._hold_back(int(rows[place]), content, state, known)
         rows = self._claim(np.delete(rows, list(held_back)))
@@ -152,7 +150,6 @@ class _Recorder:
                 "must be; nothing was recorded, send the same again",
                 cause="consent projection is stale",
             )
-        self._is_fresh = True
 
     def _claim(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of `rows` that claim nothing or hold what they claim; the others are refused."""
