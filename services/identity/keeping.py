@@ -10,11 +10,13 @@ from typing import Any
 
 import structlog
 
+from services.identity.opening import find_outdated, renew
 from services.identity.rpc.desk import Desk
 from services.identity.rpc.household_servicer import room_of
 from services.identity.storage import wrapping
 from services.identity.storage.access_log import forget_old
 from services.identity.storage.households import HouseholdStore
+from services.identity.storage.notices import read_heads
 from services.identity.storage.register import Register
 from services.identity.storage.sessions import purge
 from services.identity.upstream.key_management import KeyManagement
@@ -30,6 +32,8 @@ FORGET_IDLE_MS = 3_600_000
 PURGE_IDLE_MS = 60_000
 # A guardian's word ends at a midnight: whoever looks at all on the day before is in time.
 LAPSING_IDLE_MS = 3_600_000
+# How long a consent covers that a worker of the release before writes to its older text.
+OUTDATED_IDLE_MS = 1_000
 _log = structlog.get_logger()
 
 
@@ -40,6 +44,7 @@ def keep(desk: Desk, keys: KeyManagement) -> list[Coroutine[Any, Any, None]]:
         forget_reads(desk.database, desk.clock),
         purge_sessions(desk.database, desk.clock),
         repeat_step("households", partial(end_lapsing, desk), idle_ms=LAPSING_IDLE_MS),
+        repeat_step("notices", Outdated(desk).end_some, idle_ms=OUTDATED_IDLE_MS),
     ]
 
 
@@ -75,6 +80,32 @@ async def end_lapsing(desk: Desk) -> int:
     for account_id in found:
         ended += await desk.change(partial(_end, desk, account_id))
     return ended
+
+
+class Outdated:
+    """Ends consents to older texts that workers of the release before go on to write.
+
+    The first look reads every consent: between the start that settled the texts and this one
+    nobody may have looked. After it the feed says which accounts have moved.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._seen: dict[int, int] | None = None
+
+    async def end_some(self) -> int:
+        """Ends them in some accounts; in how many it looked for them."""
+        desk = self._desk
+        heads = await desk.reads.read(read_heads)
+        if heads == self._seen:
+            return 0
+        database = desk.database if self._seen is None else desk.reads
+        found = await database.read(partial(find_outdated, desk, moved_after=self._seen))
+        for account_id in found:
+            await desk.change(partial(renew, desk, account_id))
+        if not found:
+            self._seen = heads
+        return len(found)
 
 
 async def repeat_step(work: str, step: Callable[[], Awaitable[int]], *, idle_ms: int) -> None:

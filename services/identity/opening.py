@@ -18,6 +18,7 @@ from services.identity.storage.notices import (
     standing,
 )
 from services.identity.storage.people import give_back_old_pages, seal_old_people
+from services.identity.storage.register import Register
 from services.identity.storage.vault import Vault
 from services.identity.upstream.key_management import KeyManagement
 from services.identity.usecases.renew_notices import end_outdated
@@ -25,7 +26,7 @@ from shared.ids import from_us
 from shared.settings import StartRefused
 from shared.storage.engine import Database
 
-_AT_ONCE = 200  # rows or accounts that a step handles in one transaction
+AT_ONCE = 200  # rows or accounts that a step handles in one transaction
 
 
 def open_vault(database: Database, vault: Vault, keys: KeyManagement) -> None:
@@ -43,32 +44,42 @@ def open_vault(database: Database, vault: Vault, keys: KeyManagement) -> None:
     moved = 1
     while moved:
         with database.transaction() as connection:
-            moved = seal_old_people(connection, vault, _AT_ONCE)
+            moved = seal_old_people(connection, vault, AT_ONCE)
     with database.transaction() as connection:
         give_back_old_pages(connection)
 
 
 def settle_notices(desk: Desk) -> None:
     """No consent is in force to a notice that has another text by now. Several workers may do it
-    at once."""
+    at once; what a worker of the release before writes afterwards is ended beside calls."""
     now = from_us(desk.clock())
     _in_transaction(desk, lambda c: remember_notices(c, desk.scopes, now))
     if _in_transaction(desk, lambda c: settled(c, desk.scopes)):
         return
-    stand = _in_transaction(desk, lambda c: standing(c, desk.scopes))
-    find = partial(accounts_beside, stand=stand, limit=_AT_ONCE)
-    while found := _in_transaction(desk, lambda c: find(c, now=from_us(desk.clock()))):
+    while found := _in_transaction(desk, partial(find_outdated, desk)):
         for account_id in found:
-            _in_transaction(desk, partial(_renew, desk, account_id, stand))
+            with desk.database.transaction() as connection:
+                renew(desk, account_id, desk.register(connection))
     _in_transaction(desk, lambda c: settle(c, desk.scopes))
 
 
-def _renew(
-    desk: Desk, account_id: int, stand: Mapping[int, set[bytes]], connection: sa.Connection
-) -> int:
-    register = desk.register(connection)
-    also_end = desk.ending(register).with_consent
-    return end_outdated(account_id, stand, register=register, clock=desk.clock, also_end=also_end)
+def find_outdated(
+    desk: Desk, connection: sa.Connection, moved_after: Mapping[int, int] | None = None
+) -> list[int]:
+    """At most AT_ONCE accounts for `renew`: of all, or of those that the feed moved since."""
+    stand, now = standing(connection, desk.scopes), from_us(desk.clock())
+    return accounts_beside(connection, stand, now, AT_ONCE, moved_after)
+
+
+def renew(desk: Desk, account_id: int, register: Register) -> int:
+    """Ends the account's consents in force to notices that have another text by now; how many."""
+    return end_outdated(
+        account_id,
+        lambda: standing(register.connection, desk.scopes),
+        register=register,
+        clock=desk.clock,
+        also_end=desk.ending(register).with_consent,
+    )
 
 
 def _in_transaction(desk: Desk, function: Callable[[sa.Connection], Any]) -> Any:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.identity.domain.scopes import Scope, scope_of, words_of
-from services.identity.storage import tables
-from services.identity.storage.tables import metadata
+from services.identity.storage.tables import feed_head, metadata
 from shared.settings import StartRefused
+from shared.storage.bulk import array
+from shared.storage.engine import driver_of
 
 NOTICE_SCHEMA = """
 create table notice (
@@ -45,6 +47,27 @@ notice = sa.Table(
 )
 _TICK = timedelta(microseconds=1)
 
+# No two scopes have the same words, so the digest says the scope too.
+_BESIDE = """
+c.decision = 1 and c.revoke_time is null and (c.expire_time is null or c.expire_time > %(now)s)
+    and c.notice_digest <> all(%(stand)s)
+"""
+_ALL_BESIDE = f"select distinct c.account_id from consent c where {_BESIDE} limit %(limit)s"
+# "offset 0" and "limit 1" leave one way to go: along the feed, and to the consents of each account.
+_MOVED_BESIDE = f"""
+select a.account_id
+from unnest(%(shard)s::int2[], %(position)s::int8[]) as seen (shard, position)
+cross join lateral (
+    select account_id from account
+    where shard = seen.shard and position > seen.position offset 0
+) a
+cross join lateral (
+    select from consent c
+    where c.shard = seen.shard and c.account_id = a.account_id and {_BESIDE} limit 1
+) c
+limit %(limit)s
+"""
+
 
 def remember_notices(connection: sa.Connection, scopes: Mapping[str, Scope], now: datetime) -> None:
     """Keeps every notice of the catalogue for ever; for the start, before anything is served.
@@ -72,19 +95,16 @@ def read_notices(
 
 
 def standing(connection: sa.Connection, scopes: Mapping[str, Scope]) -> dict[int, set[bytes]]:
-    """By code the digests of the notices to which consents stand: that of `scopes`, and any that
-    was first offered later, for a worker of the release before must not end consents to the
-    new text."""
-    newer, current = notice.alias(), notice.alias()
-    in_force = [(scope.code, scope.notice_digest) for scope in scopes.values()]
-    query = (
-        sa.select(newer.c.scope, newer.c.digest)
-        .join(
-            current,
-            sa.and_(current.c.scope == newer.c.scope, newer.c.first_time >= current.c.first_time),
-        )
-        .where(sa.tuple_(current.c.scope, current.c.digest).in_(in_force))
+    """By code the digests of the notices to which consents stand: all but those to which `scopes`
+    has a later text. A worker of the release before must not end consents to the new text, nor
+    those to a scope that only the new release has."""
+    older, current = notice.alias(), notice.alias()
+    replaced = sa.exists().where(
+        current.c.scope == older.c.scope,
+        current.c.first_time > older.c.first_time,
+        sa.tuple_(current.c.scope, current.c.digest).in_(_texts(scopes)),
     )
+    query = sa.select(older.c.scope, older.c.digest).where(~replaced)
     digests: dict[int, set[bytes]] = {}
     for code, digest in connection.execute(query):
         digests.setdefault(code, set()).add(digest)
@@ -92,41 +112,61 @@ def standing(connection: sa.Connection, scopes: Mapping[str, Scope]) -> dict[int
 
 
 def settled(connection: sa.Connection, scopes: Mapping[str, Scope]) -> bool:
-    """Whether the consents to older texts than those of `scopes` have ended. To look for them
-    means to read every consent there is, so it is done once for a text."""
-    query = sa.select(sa.func.count()).where(_in_force(scopes), notice.c.settled)
-    return connection.execute(query).scalar_one() == len(scopes)
+    """Whether the consents to older texts than those of `scopes` have ended, and no worker with
+    other texts has started since. To look for them means to read every consent there is, so it is
+    done once for a text before anything is served."""
+    query = sa.select(notice.c.scope, notice.c.digest).where(notice.c.settled)
+    return {(code, digest) for code, digest in connection.execute(query)} == set(_texts(scopes))
 
 
 def settle(connection: sa.Connection, scopes: Mapping[str, Scope]) -> None:
-    """Notes that the consents to older texts than those of `scopes` have ended."""
-    connection.execute(sa.update(notice).where(_in_force(scopes)).values(settled=True))
+    """Notes that the consents to older texts than those of `scopes` have ended.
+
+    Of all other texts it is noted no longer: customers agree to these now, so whoever comes back
+    to the others has to look again.
+    """
+    in_force = sa.tuple_(notice.c.scope, notice.c.digest).in_(_texts(scopes))
+    changed = sa.update(notice).where(notice.c.settled != in_force)
+    connection.execute(changed.values(settled=in_force))
 
 
-def _in_force(scopes: Mapping[str, Scope]) -> sa.ColumnElement[bool]:
-    texts = [(scope.code, scope.notice_digest) for scope in scopes.values()]
-    return sa.tuple_(notice.c.scope, notice.c.digest).in_(texts)
+def read_heads(connection: sa.Connection) -> dict[int, int]:
+    """The newest position of each shard; whatever changed up to there is visible from now on."""
+    query = sa.select(feed_head.c.shard, feed_head.c.position)
+    return {shard: position for shard, position in connection.execute(query)}
 
 
 def accounts_beside(
-    connection: sa.Connection, stand: Mapping[int, set[bytes]], now: datetime, limit: int
+    connection: sa.Connection,
+    stand: Mapping[int, set[bytes]],
+    now: datetime,
+    limit: int,
+    moved_after: Mapping[int, int] | None = None,
 ) -> list[int]:
-    """At most `limit` accounts with a consent in force `now` to a notice that does not stand."""
-    t = tables.consent.c
-    # No two scopes have the same words, so the digest says the scope too.
-    digests = sorted(digest for of_scope in stand.values() for digest in of_scope)
-    query = (
-        sa.select(t.account_id)
-        .distinct()
-        .where(
-            t.decision == 1,
-            t.revoke_time.is_(None),
-            sa.or_(t.expire_time.is_(None), t.expire_time > now),
-            t.notice_digest.not_in(digests),
-        )
-        .limit(limit)
-    )
-    return sorted(connection.execute(query).scalars(), key=lambda account: (account & 63, account))
+    """At most `limit` accounts with a consent in force `now` to a notice that does not stand.
+
+    It reads every consent, but with `moved_after` those of accounts that changed after these
+    positions of their shards, over a connection that joins by index. A grant moves its account.
+    """
+    digests = b"".join(sorted(digest for of_scope in stand.values() for digest in of_scope))
+    parameters = {
+        "now": now,
+        "stand": array("bytea32", np.frombuffer(digests, np.uint8).reshape(-1, 32)),
+        "limit": limit,
+    }
+    statement = _ALL_BESIDE
+    if moved_after is not None:
+        statement = _MOVED_BESIDE
+        parameters["shard"] = array("int2", np.array(list(moved_after), np.int64))
+        parameters["position"] = array("int8", np.array(list(moved_after.values()), np.int64))
+    rows = driver_of(connection).execute(statement.encode(), parameters)
+    found = np.array([account_id for (account_id,) in rows], np.int64)
+    in_order: list[int] = found[np.lexsort((found, found & 63))].tolist()
+    return in_order
+
+
+def _texts(scopes: Mapping[str, Scope]) -> list[tuple[int, bytes]]:
+    return [(scope.code, scope.notice_digest) for scope in scopes.values()]
 
 
 def _names(connection: sa.Connection) -> list[tuple[int, str]]:

@@ -14,18 +14,21 @@ ACTOR = "services/identity"
 
 def end_outdated(
     account_id: int,
-    stand: Mapping[int, set[bytes]],
+    read_standing: Callable[[], Mapping[int, set[bytes]]],
     *,
     register: Register,
     clock: ClockUs,
     also_end: Callable[[Account, Consent, datetime], list[Happened]],
 ) -> int:
-    """Ends the account's consents in force to notices that are not in `stand` (digests by code of
-    the scope); how many it ended."""
+    """Ends the account's consents in force to notices that are not in `read_standing` (digests by
+    code of the scope); how many it ended."""
     account, now = hold(account_id, register, clock)
     happened: list[Happened] = []
     ended = 0
-    for consent in register.read_consents(account_id):
+    consents = register.read_consents(account_id)
+    # Read after the consents: a text that one of them is to is known by now, also a new one.
+    stand = read_standing()
+    for consent in consents:
         if consent.in_force(now) and consent.notice_digest not in stand[consent.scope]:
             over = consent.ended(now, EndKind.NOTICE_CHANGED)
             register.put_consent(over)
