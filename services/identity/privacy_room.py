@@ -13,7 +13,7 @@ from services.identity.rpc.privacy_servicer import PrivacyServicer
 from services.identity.rpc.receipts import ReceiptBook, read_history
 from services.identity.storage.bindings import erase_bindings, export_bindings
 from services.identity.storage.communities import erase_communities, export_communities
-from services.identity.storage.households import export_memberships
+from services.identity.storage.household_export import export_households
 from services.identity.storage.own_data import OwnData, records_of
 from services.identity.storage.sessions import delete_sessions
 from services.identity.storage.vault import Vault
@@ -45,7 +45,7 @@ def open_privacy_room(
         rooms=[
             signed_receipts,
             records_of("bindings", export_bindings),
-            records_of("households", export_memberships),
+            export_households,
             records_of("communities", export_communities),
         ],
     )

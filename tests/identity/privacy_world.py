@@ -190,10 +190,11 @@ def erased(house: House, person: Customer) -> Any:
     return until(house, operation.name)
 
 
-def events(person: Customer) -> list[Any]:
-    """What happened to the account, newest first."""
+def events(person: Customer, call: dict[str, Any] | None = None) -> list[Any]:
+    """What happened to the account, newest first, as staff reads it."""
     asked = account_pb.ListAccountEventsRequest(parent=person.account, page_size=500)
-    return list(person.house.accounts.ListAccountEvents(asked, **person.house.operator).events)
+    by = call or person.house.operator
+    return list(person.house.accounts.ListAccountEvents(asked, **by).events)
 
 
 def moment(stamp: Any) -> datetime:

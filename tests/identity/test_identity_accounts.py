@@ -323,4 +323,4 @@ def test_a_retry_of_the_opening_shows_the_account_as_it_stands_now(house: House)
     person.close()
     answer = person.open(grant, request=key)
     assert answer.account.state == CLOSED
-    assert not answer.consents
+    assert [consent.state for consent in answer.consents] == [Consent.STATE_REVOKED]

@@ -144,7 +144,7 @@ def test_the_receipt_of_a_call_is_the_one_of_the_list(house: House) -> None:
     assert json.loads(base64.urlsafe_b64decode(listed.jws.split(".")[1] + "==")) == mine
 
 
-def test_a_token_is_fresh_at_once_where_it_was_made_and_a_change_of_nothing_has_none(
+def test_a_token_is_fresh_at_once_where_it_was_made(
     house: House,
 ) -> None:
     person = house.customer()
@@ -157,7 +157,7 @@ def test_a_token_is_fresh_at_once_where_it_was_made_and_a_change_of_nothing_has_
         with refused("FIELD_INVALID"):
             feed.AwaitFreshness(feed_pb.AwaitFreshnessRequest(freshness_token=wrong), **person.call)
     again = pb.RevokeConsentRequest(name=name, request_id=request_id())
-    assert not house.consents.RevokeConsent(again, **person.call).freshness_token
+    assert house.consents.RevokeConsent(again, **person.call).freshness_token == token
 
 
 def columns(accounts: list[str], moments: list[int], scope: str = TRAVEL) -> Any:

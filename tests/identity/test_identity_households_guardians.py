@@ -87,6 +87,17 @@ def test_a_guardian_joins_for_a_child_and_that_is_on_record(world: World) -> Non
     assert sum(share.share_ppm for share in parent.shares("2026-01-02").shares) == 1_000_000
 
 
+def test_a_guardian_who_sees_the_household_stands_in_its_access_log(world: World) -> None:
+    parent, child, for_child = family(world)
+    household = account_id_of(child.household().account)
+    query = "select actor, method from access_log where account_id = %s order by number"
+    assert world.house.sql(query, household) == [("member", "AcceptInvitation")]
+    parent.household()
+    assert for_child.household().display_name
+    looked = ("member", "GetHousehold")
+    assert world.house.sql(query, household) == [("member", "AcceptInvitation"), looked]
+
+
 def test_a_child_founds_joins_invites_proposes_signs_splits_and_removes_nothing(
     world: World,
 ) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from carbonaccount.identity.v1 import household_service_pb2 as pb
 
-from services.identity.storage.households import acting_households, export_memberships
+from services.identity.storage.household_export import export_memberships
+from services.identity.storage.households import acting_households
 from services.identity.verify_receipt import verify
 from shared.ids import account_id_of, civil_day
 from shared.rpc.jwks import json_web_key_set

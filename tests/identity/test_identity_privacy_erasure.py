@@ -179,7 +179,9 @@ def test_an_operator_says_why_and_a_holder_need_not(world: World) -> None:
     assert (events(other)[0].actor, events(other)[0].cause) == ("customer", "")
 
 
-def test_the_holders_own_words_go_and_those_of_staff_stay(world: World) -> None:
+def test_the_holders_own_words_are_the_holders_and_go_and_those_of_staff_stay(
+    world: World,
+) -> None:
     person = world.holder()
     suspended = account_pb.SuspendAccountRequest(
         name=person.account, cause="complaint 9", request_id=request_id()
@@ -189,10 +191,14 @@ def test_the_holders_own_words_go_and_those_of_staff_stay(world: World) -> None:
         name=person.account, cause="moving to my sister", request_id=request_id()
     )
     world.house.accounts.CloseAccount(closed, **person.call)
-    assert [event.cause for event in events(person)[:2]] == ["moving to my sister", "complaint 9"]
+    own = [event.cause for event in events(person, person.call)[:2]]
+    assert own == ["moving to my sister", "complaint 9"]
+    assert [event.cause for event in events(person)[:2]] == ["", "complaint 9"]
+    assert "moving" not in str(world.house.sql("select e::text from event e"))
     erase(person, "never again, says Lin")
     causes = {event.kind: event.cause for event in events(person)}
     assert causes[KINDS.KIND_SUSPENDED] == "complaint 9"
+    assert "moving" not in str([event.cause for event in events(person, person.call)])
     assert causes[KINDS.KIND_CLOSED] == causes[KINDS.KIND_ERASED] == ""
 
 

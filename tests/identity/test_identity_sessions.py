@@ -428,3 +428,28 @@ def test_the_service_as_it_is_wired_signs_a_customer_in(database_url: str, tmp_p
         )
         assert whole.sessions.RefreshSession(again, timeout=30).session.account == account.name
         assert account.customer_kind == CUSTOMER_KIND_CARDHOLDER
+
+
+def test_an_erasure_ends_sessions_of_before_the_opening_too(house: SessionHouse) -> None:
+    tablet, phone = house.phone("relation"), house.phone("relation")
+    tablet.sign_in()
+    phone.sign_in()
+    phone.open_account()
+    with house.database.transaction() as connection:
+        assert delete_sessions(connection, account_id_of(phone.session.account)) == 2
+    with refused("TOKEN_INVALID"):
+        tablet.refresh()
+
+
+def test_every_relation_by_which_a_person_signed_in_finds_the_account(house: SessionHouse) -> None:
+    first = house.phone("relation-1")
+    first.sign_in()
+    account = first.open_account()
+    # The bank has learned who the person is since, and says so.
+    house.phone("relation-1", person_ref="person").sign_in()
+    second = house.phone("relation-2", person_ref="person")
+    assert second.sign_in().account == account
+    assert house.phone("relation-2").sign_in().account == account
+    with pytest.raises(grpc.RpcError) as error:
+        second.open_account()
+    assert reason_of(error.value) == "RESOURCE_EXISTS"

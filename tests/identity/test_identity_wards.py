@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from carbonaccount.identity.v1 import (
     privacy_service_pb2,
 )
 from carbonaccount.identity.v1 import account_service_pb2 as pb
-from carbonaccount.identity.v1.consent_pb2 import Consent, ConsentGrant
+from carbonaccount.identity.v1.consent_pb2 import Consent
+from family_world import DAY, Clock, Family, fourteen
 from identity_house import (
     READING,
     TRAVEL,
-    Customer,
     House,
     grant_of,
     refused,
@@ -34,21 +34,7 @@ from identity_house import (
     stamp,
 )
 
-from services.identity.upstream.bank_tickets import make_double_ticket
-from shared.clock import now_us
 from shared.ids import date_to_day
-
-DAY = timedelta(days=1)
-
-
-class Clock:
-    """The real time, moved on by `ahead`."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> int:
-        return now_us() + int(self.ahead.total_seconds() * 1e6)
 
 
 @pytest.fixture
@@ -60,66 +46,6 @@ def clock() -> Clock:
 def house(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[House]:
     with served(settings_for(database_url, tmp_path), clock) as running:
         yield running
-
-
-def fourteen(days: int) -> date:
-    """The day of birth of who turns 14 in so many civil days."""
-    today = datetime.fromtimestamp(time.time() + 8 * 3600, UTC).date()
-    of_age = today + days * DAY
-    return date(of_age.year - 14, of_age.month, of_age.day if of_age.month != 2 else 28)
-
-
-class Family:
-    """A grown-up with an account, and a child of whom the bank says who the guardian is."""
-
-    def __init__(self, house: House, days: int = 30) -> None:
-        self.house = house
-        self.guardian = house.customer()
-        self.guardian.open()
-        self.child = house.customer()
-        self.born = fourteen(days)
-        self.guardian.facts["acts_for"] = {}
-
-    def ticket(self, **facts: Any) -> str:
-        told = {"guardian_ref": self.guardian.customer_ref, "birth_date": self.born.isoformat()}
-        return make_double_ticket(
-            self.house.settings.keys_dir, self.child.customer_ref, int(time.time()),
-            **{**told, **facts},
-        )  # fmt: skip
-
-    def open(
-        self, *grants: ConsentGrant, ticket: str = "", request: str = ""
-    ) -> pb.OpenWardAccountResponse:
-        message = pb.OpenWardAccountRequest(
-            parent=self.guardian.account,
-            bank_ticket=ticket or self.ticket(),
-            account=account_pb2.Account(display_name="小明"),
-            consents=grants,
-            request_id=request or request_id(),
-        )
-        answer = self.house.accounts.OpenWardAccount(message, **self.guardian.call)
-        self.child.account = answer.account.name
-        until = int(time.time()) + 10**8
-        self.guardian.facts["acts_for"] = {self.child.account: until}
-        return answer
-
-    @property
-    def for_child(self) -> Customer:
-        """The guardian, with the child's account in mind."""
-        guardian = self.guardian
-        return _Acting(self.house, guardian.customer_ref, self.child.account, guardian)
-
-
-class _Acting(Customer):
-    """Calls with the token of somebody else."""
-
-    def __init__(self, house: House, customer_ref: str, account: str, holder: Customer) -> None:
-        super().__init__(house, customer_ref, account)
-        self._holder = holder
-
-    @property
-    def call(self) -> dict[str, Any]:
-        return self._holder.call
 
 
 def test_a_guardian_opens_consents_sees_and_withdraws(house: House) -> None:
@@ -144,6 +70,34 @@ def test_what_a_guardian_reads_stands_in_the_access_log_and_what_the_child_reads
     house.accounts.GetAccount(asked, **family.guardian.call)
     house.accounts.GetAccount(asked, **family.child.call)
     assert house.sql("select actor, method from access_log") == [("guardian", "GetAccount")]
+
+
+def test_what_a_guardian_changes_shows_no_name_or_stands_in_the_access_log(house: House) -> None:
+    family = Family(house)
+    name = family.open().account.name
+    update = pb.UpdateAccountRequest(
+        account=account_pb2.Account(name=name), request_id=request_id()
+    )
+    update.update_mask.paths.append("preferences.language")
+    shown = house.accounts.UpdateAccount(update, **family.guardian.call).account
+    assert shown.display_name == "小明"
+    assert house.sql("select actor, method from access_log") == [("guardian", "UpdateAccount")]
+    close = pb.CloseAccountRequest(name=name, request_id=request_id())
+    for _ in range(2):
+        closed = house.accounts.CloseAccount(close, **family.guardian.call).account
+        assert (closed.display_name, closed.guarded_account) == ("", True)
+    assert house.accounts.CloseAccount(close, **family.guardian.call)
+    assert len(house.sql("select from access_log")) == 1
+
+
+def test_as_of_a_moment_an_account_is_guarded_as_it_was(house: House, clock: Clock) -> None:
+    family = Family(house, days=30)
+    opened = family.open().account
+    clock.ahead = 31 * DAY
+    own = house.accounts.GetAccount(pb.GetAccountRequest(name=opened.name), **family.child.call)
+    assert not own.account.guarded_account
+    asked = pb.GetAccountRequest(name=opened.name, read_time=opened.open_time)
+    assert house.accounts.GetAccount(asked, **family.child.call).account.guarded_account
 
 
 def test_a_child_opens_nothing_alone(house: House) -> None:

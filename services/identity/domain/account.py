@@ -60,11 +60,16 @@ STATE_AFTER = {
 
 @dataclass(frozen=True)
 class Happened:
-    """One thing to be noted of an account; `number` is of what it happened to, as a consent."""
+    """One thing to be noted of an account; `number` is of what it happened to, as a consent.
+
+    `cause` says why in words of ours or of staff, `words` in those of the customer, which are kept
+    sealed.
+    """
 
     kind: Event
     number: int = 0
     cause: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True)

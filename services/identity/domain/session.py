@@ -54,12 +54,14 @@ class BankCustomer(Holder):
 
 @dataclass(frozen=True)
 class Session:
-    """One sign-in. Each renewal is a `generation`; `request` is the digest of what made it."""
+    """One sign-in. Each renewal is a `generation`; `request` is the digest of what made it, and
+    `customer` that of who signed in, by which an erasure finds sessions of before the opening."""
 
     session_id: int
     account_id: int | None
     generation: int
     request: bytes
+    customer: bytes
     create_time: datetime
     expire_time: datetime
     end_time: datetime | None = None

@@ -27,7 +27,7 @@ from services.identity.usecases import accounts as use
 from services.identity.usecases.acting import CUSTOMER, Request, actor_of, read_or_refuse
 from services.identity.usecases.wards import open_ward_account
 from shared.feed.watch import check_against_heads, read_cursor_messages
-from shared.ids import account_id_of, civil_day, from_us
+from shared.ids import account_id_of, civil_day, from_us, to_us
 from shared.refusal import CallerNotAllowed, ResourceNotFound
 from shared.rpc.caller import caller
 
@@ -82,8 +82,15 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         desk, now_us = self._desk, self._desk.clock()
         guardian_id = account_id_of(request.parent, "parent")
         asked = messages.read_request(request, "OpenWardAccount", desk.secret)
-        # A retry is answered for ever, and its ticket was good for two minutes.
-        opened = await desk.read(lambda register: use.opened_before(asked, register=register))
+
+        def reopen(register: Register) -> use.Opened | None:
+            known = use.opened_before(asked, register=register, clock=desk.clock)
+            if known is not None:
+                self._note_sight(asked, known.account, register)
+            return known
+
+        # A retry is answered as long as the guardian is one; the ticket was good for two minutes.
+        opened = await desk.database.call(lambda c: reopen(desk.register(c)))
         if opened is None:
             opened = await self._open_ward(request, asked, guardian_id, now_us)
         consents, outcomes = messages.write_outcomes(opened, desk.by_code, from_us(now_us))
@@ -100,7 +107,7 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         account_id = account_id_of(request.name)
         as_of = read_moment(request, "read_time")
         account = await self._shown(account_id, "GetAccount", request.purpose, _PERSONAL, as_of)
-        return pb.GetAccountResponse(account=self._written(account))
+        return pb.GetAccountResponse(account=self._written(account, as_of))
 
     async def LookUpAccount(
         self, request: pb.LookUpAccountRequest, context: Any
@@ -122,13 +129,16 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
         account_id = account_id_of(request.account.name, "account.name")
         asked = messages.read_request(request, "UpdateAccount", self._desk.secret)
         change = messages.read_change(request.account, request.update_mask.paths)
-        account = await self._desk.change(
-            lambda register: use.update_account(
+
+        def update(register: Register) -> Account:
+            account = use.update_account(
                 asked, account_id, change, request.account.etag, register=register,
                 clock=self._desk.clock,
-            )
-        )  # fmt: skip
-        return pb.UpdateAccountResponse(account=self._written(account))
+            )  # fmt: skip
+            self._note_sight(asked, account, register)
+            return account
+
+        return pb.UpdateAccountResponse(account=self._written(await self._desk.change(update)))
 
     async def SuspendAccount(
         self, request: pb.SuspendAccountRequest, context: Any
@@ -171,12 +181,16 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
     async def ListAccountEvents(
         self, request: pb.ListAccountEventsRequest, context: Any
     ) -> pb.ListAccountEventsResponse:
-        """A page of what happened, newest first."""
+        """A page of what happened, newest first; the holder's own words to the holder alone."""
+        asked = messages.read_reader("ListAccountEvents")
         page, token = await self._desk.page(
             request,
             "ListAccountEvents",
             lambda register, account_id, after, limit: register.read_events(
-                account_id, before=after[0] if after else None, limit=limit
+                account_id,
+                before=after[0] if after else None,
+                limit=limit,
+                words=asked.by == account_id,
             ),
             lambda event: (event.position,),
         )
@@ -262,12 +276,23 @@ class AccountServicer(pb_grpc.AccountServiceServicer):
 
         return await self._desk.database.call(lambda c: read(self._desk.register(c)))
 
-    def _written(self, account: Account) -> Any:
-        return messages.write_account(account, civil_day(self._desk.clock()))
+    def _note_sight(self, asked: Request, account: Account, register: Register) -> None:
+        """Logs that the answer of a change shows the person to somebody but the holder."""
+        if asked.by != account.account_id:
+            now = from_us(self._desk.clock())
+            actor = actor_of(asked, account, now, register=register)
+            note_access(
+                register.connection, account.account_id, now, actor, asked.method, "", _PERSONAL
+            )
+
+    def _written(self, account: Account, as_of: datetime | None = None) -> Any:
+        moment_us = self._desk.clock() if as_of is None else to_us(as_of)
+        return messages.write_account(account, civil_day(moment_us))
 
     def _changed(self, account: Account) -> Any:
-        """What a change is answered with: staff see no person without saying why."""
-        if caller().kind != CUSTOMER:
+        """What ends an account is answered with: the holder alone sees the person."""
+        who = caller()
+        if who.kind != CUSTOMER or account_id_of(who.account) != account.account_id:
             kept = Person(own_from_day=account.person.own_from_day)  # whether it is guarded
             account = replace(account, person=kept)
         return self._written(account)

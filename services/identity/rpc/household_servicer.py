@@ -13,12 +13,15 @@ from services.identity.rpc.consent_messages import read_grant
 from services.identity.rpc.desk import Desk
 from services.identity.rpc.messages import read_reader, read_request
 from services.identity.rpc.times import write_day, write_time
+from services.identity.storage.access_log import note_access
 from services.identity.storage.households import HouseholdStore
 from services.identity.storage.register import Register
 from services.identity.usecases import agree_shares, households, leave_households, read_households
+from services.identity.usecases.acting import MEMBER, Request
 from services.identity.usecases.household_room import Room
+from services.identity.usecases.read_households import View
 from services.identity.usecases.receipts import Signer
-from shared.ids import account_id_of
+from shared.ids import account_id_of, from_us
 
 Result = TypeVar("Result")
 
@@ -37,8 +40,10 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         founder_id = account_id_of(request.parent, "parent")
         asked = read_request(request, "CreateHousehold", self._desk.secret)
         grant, person = read_grant(request.consent), messages.read_person(request)
-        view = await self._change(
-            lambda room: households.create_household(asked, founder_id, grant, person, room)
+        view = await self._show(
+            asked,
+            founder_id,
+            lambda room: households.create_household(asked, founder_id, grant, person, room),
         )
         return pb.CreateHouseholdResponse(household=messages.write_household(view))
 
@@ -60,8 +65,10 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         joiner_id = account_id_of(request.parent, "parent")
         asked = read_request(request, "AcceptInvitation", self._desk.secret)
         code, grant = request.code, read_grant(request.consent)
-        view = await self._change(
-            lambda room: households.accept_invitation(asked, joiner_id, code, grant, room)
+        view = await self._show(
+            asked,
+            joiner_id,
+            lambda room: households.accept_invitation(asked, joiner_id, code, grant, room),
         )
         return pb.AcceptInvitationResponse(household=messages.write_household(view))
 
@@ -83,8 +90,10 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         head_id = account_id_of(request.parent, "parent")
         member_id = account_id_of(request.member, "member")
         asked = read_request(request, "RemoveMember", self._desk.secret)
-        view = await self._change(
-            lambda room: leave_households.remove_member(asked, head_id, member_id, room)
+        view = await self._show(
+            asked,
+            head_id,
+            lambda room: leave_households.remove_member(asked, head_id, member_id, room),
         )
         return pb.RemoveMemberResponse(household=messages.write_household(view))
 
@@ -110,8 +119,10 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         proposer_id = account_id_of(request.parent, "parent")
         asked = read_request(request, "ProposeShares", self._desk.secret)
         weights = messages.read_weights(request.weights)
-        view = await self._change(
-            lambda room: agree_shares.propose_shares(asked, proposer_id, weights, room)
+        view = await self._show(
+            asked,
+            proposer_id,
+            lambda room: agree_shares.propose_shares(asked, proposer_id, weights, room),
         )
         return pb.ProposeSharesResponse(household=messages.write_household(view))
 
@@ -122,8 +133,8 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         signer_id = account_id_of(request.parent, "parent")
         asked = read_request(request, "SignShares", self._desk.secret)
         number = request.number
-        view = await self._change(
-            lambda room: agree_shares.sign_shares(asked, signer_id, number, room)
+        view = await self._show(
+            asked, signer_id, lambda room: agree_shares.sign_shares(asked, signer_id, number, room)
         )
         return pb.SignSharesResponse(household=messages.write_household(view))
 
@@ -133,7 +144,12 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         """The account's household."""
         account_id = account_id_of(request.parent, "parent")
         asked = read_reader("GetHousehold")
-        view = await self._read(lambda room: read_households.get_household(asked, account_id, room))
+
+        def look(room: Room) -> View:
+            return read_households.get_household(asked, account_id, room)
+
+        own = asked.by == account_id
+        view = await (self._read(look) if own else self._show(asked, account_id, look))
         return pb.GetHouseholdResponse(household=messages.write_household(view))
 
     async def ListMemberships(
@@ -163,6 +179,23 @@ class HouseholdServicer(pb_grpc.HouseholdServiceServicer):
         statement = messages.shares_statement(household_id, day, shares)
         response.jws = self._signer.sign(statement, messages.STATEMENT_TYPE)
         return response
+
+    async def _show(self, asked: Request, account_id: int, work: Callable[[Room], View]) -> View:
+        """What `work` shows of a household; that a guardian sees its name is logged before.
+
+        As a member: the log does not tell the others who among them is a child.
+        """
+
+        def look(register: Register) -> View:
+            view = work(room_of(register, self._desk))
+            if asked.by != account_id and view.history is not None:
+                note_access(
+                    register.connection, view.account.account_id, from_us(self._desk.clock()),
+                    MEMBER, asked.method, "", ["display_name"],
+                )  # fmt: skip
+            return view
+
+        return await self._desk.change(look)
 
     async def _change(self, change: Callable[[Room], Result]) -> Result:
         return await self._desk.change(lambda register: change(room_of(register, self._desk)))

@@ -181,7 +181,8 @@ def write_account(account: Account, day: int) -> account_pb2.Account:
 def write_outcomes(
     opened: Opened, scopes: Mapping[int, Scope], now: datetime
 ) -> tuple[list[Any], list[pb.OpenAccountResponse.Outcome]]:
-    """The consents of an opening that were granted, and an outcome for each."""
+    """The consents of an opening that were granted, and an outcome for each that was asked; a
+    retry has none, because what was refused then was not kept."""
     consents, outcomes = [], []
     for place, outcome in enumerate(opened.outcomes):
         if isinstance(outcome, Refusal):
@@ -191,7 +192,7 @@ def write_outcomes(
         else:
             consents.append(write_consent(outcome, scopes, now))
             outcomes.append(pb.OpenAccountResponse.Outcome(consent=consents[-1]))
-    return consents, outcomes
+    return consents, [] if opened.retry else outcomes
 
 
 def write_event(account_id: int, event: NotedEvent) -> pb.AccountEvent:

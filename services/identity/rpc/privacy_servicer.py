@@ -21,11 +21,13 @@ from services.identity.rpc.desk import Desk
 from services.identity.storage.access_log import note_access, read_page
 from services.identity.storage.archive import Copy
 from services.identity.storage.erasure import Eraser, RoomEraser
+from services.identity.storage.households import HouseholdStore
 from services.identity.storage.privacy import LEASE, Operations
 from services.identity.storage.register import Register
 from services.identity.storage.vault import Vault
 from services.identity.usecases import privacy as use
 from services.identity.usecases.acting import CUSTOMER, Request, read_for
+from services.identity.usecases.erase_accounts import erase_account
 from shared.feed.watch import Signal
 from shared.ids import account_id_of, from_us
 from shared.refusal import CallerNotAllowed, FieldInvalid, StateConflict
@@ -77,10 +79,11 @@ class PrivacyServicer(pb_grpc.PrivacyServiceServicer):
         check_free_text("cause", request.cause, required=by_staff)
         asked = messages.read_request(request, "EraseAccountData", desk.secret)
         operation = await self._change(
-            lambda register: use.erase_account(
+            lambda register: erase_account(
                 asked, account_id, request.cause, register=register,
                 operations=Operations(register.connection),
-                eraser=Eraser(register.connection, self._vault, self._rooms), clock=desk.clock,
+                eraser=Eraser(register.connection, self._vault, self._rooms),
+                households=HouseholdStore(register.connection), clock=desk.clock,
             )
         )  # fmt: skip
         return pb.EraseAccountDataResponse(operation=own.write_operation(operation))

@@ -63,8 +63,8 @@ class SessionServicer(pb_grpc.SessionServiceServicer):
         desk, now = self._desk, from_us(self._desk.clock())
         key = self._request_key("CreateSession", request.request_id)
         ticket = self._tickets.verify(request.bank_ticket, now)
-        new = Session(new_session_id(), None, 1, key, now, now + REFRESH_LIFETIME)
         keys = customer_keys(desk.secret, ticket.customer_ref, ticket.person_ref)
+        new = Session(new_session_id(), None, 1, key, keys[-1], now, now + REFRESH_LIFETIME)
         signed_in = await desk.change(
             lambda register: use.create_session(
                 new, self._tickets.key(ticket), ticket.expire_time, keys, **self._with(register)

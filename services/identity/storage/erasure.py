@@ -18,9 +18,10 @@ RoomEraser = Callable[[sa.Connection, int], Mapping[str, int]]
 
 _OWN = {
     "customer_key": "delete from customer_key where account_id = :account",
-    # What a person gave as a reason are that person's own words; those of staff stay, for auditors.
-    "event-causes": "update event set cause = '' where account_id = :account and cause <> '' "
-    "and actor in ('customer', 'guardian', 'member')",
+    # What a person gave as a reason are that person's own words, sealed, and of releases before
+    # in clear; those of staff stay, for auditors.
+    "event-causes": "update event set cause = '', words = null where account_id = :account "
+    "and (words is not null or cause <> '' and actor in ('customer', 'guardian', 'member'))",
     "guardianship": "delete from guardianship where shard = :shard and ward_id = :account",
 }
 
@@ -42,12 +43,12 @@ class Eraser:
         """Deletes copies, persons, keys, the holder's own words, and what the rooms keep; rows by
         what they are."""
         counts = Operations(self._connection).cut_off_copies(account_id, now)
+        for room in self._rooms:  # while the customer's keys are there, by which they find rows
+            counts |= room(self._connection, account_id)
         parameters = {"account": account_id, "shard": shard_of(account_id)}
         for what, statement in _OWN.items():
             counts[what] = self._connection.execute(sa.text(statement), parameters).rowcount
         counts["request"] = self.forget_requests(account_id)
-        for room in self._rooms:
-            counts |= room(self._connection, account_id)
         persons = sa.text(
             "select count(*) from person where shard = :shard and account_id = :account"
         )

@@ -13,16 +13,16 @@ import psycopg
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from services.identity.domain.account import State
 from services.identity.domain.household import (
     History,
     Invitation,
     Membership,
     Proposal,
     Shares,
-    own_shares,
     share_periods,
 )
-from shared.ids import account_name, day_to_date, shard_of
+from shared.ids import shard_of
 from shared.storage.bulk import array
 from shared.storage.engine import driver_of
 
@@ -67,12 +67,6 @@ join consent c on c.shard = m.member_id & 63 and c.account_id = m.member_id
     and c.number = m.consent_number and c.expire_time <= :by
 where m.end_day is null order by m.member_id limit :limit
 """
-_SIGNATURES = """
-select m.member_number, s.proposal, s.sign_time, s.by_guardian from household_member m
-join share_signature s
-    on s.shard = m.shard and s.household_id = m.household_id and s.member = m.number
-where m.member_id = :member order by s.sign_time
-"""
 Driver = psycopg.Connection[tuple[object, ...]]
 
 
@@ -103,6 +97,30 @@ class HouseholdStore:
             "or m.member_number < :before) order by m.member_number desc limit :limit"
         )
         return self._memberships(query, member_id, before=before, limit=limit)
+
+    def every(self, member_id: int) -> list[Membership]:
+        """Every membership of the account in order, those of no day among them."""
+        return self._memberships(f"{_OF_MEMBER} order by m.member_number", member_id)
+
+    def closed_of(self, member_id: int) -> list[int]:
+        """Closed households that the account once belonged to, in locking order."""
+        query = (
+            "select distinct m.shard, m.household_id from household_member m "
+            "join account h on h.shard = m.shard and h.account_id = m.household_id "
+            "where m.member_id = :member and h.state = :closed order by m.shard, m.household_id"
+        )
+        rows = self._run(query, member=member_id, closed=State.CLOSED.value)
+        return [row.household_id for row in rows]
+
+    def outlives_its_members(self, household_id: int) -> bool:
+        """Whether every account that ever belonged to the household is erased."""
+        query = (
+            "select not exists (select from household_member m "
+            "join account a on a.shard = m.member_id & 63 and a.account_id = m.member_id "
+            "where m.shard = :shard and m.household_id = :household and a.state <> :erased)"
+        )
+        erased = State.ERASED.value
+        return bool(self._run(query, erased=erased, **_of(household_id)).scalar_one())
 
     def next_member_number(self, member_id: int) -> int:
         """The number that the account's next membership gets."""
@@ -229,36 +247,6 @@ def acting_households(
     )
     rows = connection.execute(query, {"member": account_id, "day": day})
     return [(row.household_id, row.end_day) for row in rows]
-
-
-def export_memberships(connection: sa.Connection, account_id: int) -> list[dict[str, Any]]:
-    """The account's memberships in order, as the customer's archive holds them: dates and times in
-    ISO 8601, "" where there is none; with its own shares and signatures, and nobody else's."""
-    store = HouseholdStore(connection)
-    memberships = store.page(account_id, None, 2**31 - 1)[::-1]
-    periods = store.periods([m.household_id for m in memberships])
-    signatures: dict[int, list[dict[str, Any]]] = {}
-    for row in connection.execute(sa.text(_SIGNATURES), {"member": account_id}):
-        signatures.setdefault(row.member_number, []).append(
-            {"proposal": row.proposal, "sign_time": row.sign_time.isoformat(),
-             "by_guardian": row.by_guardian}
-        )  # fmt: skip
-    return [
-        {
-            "name": f"{account_name(account_id)}/memberships/{m.member_number}",
-            "household": account_name(m.household_id),
-            "consent": f"{account_name(account_id)}/consents/{m.consent_number}",
-            "join_time": m.join_time.isoformat(),
-            "start_date": day_to_date(m.start_day).isoformat(),
-            "end_date": day_to_date(m.end_day).isoformat() if m.end_day is not None else "",
-            "shares": [
-                {"start_date": day_to_date(day).isoformat(), "share_ppm": ppm}
-                for day, ppm in own_shares(m, periods[m.household_id])
-            ],
-            "signatures": signatures.get(m.member_number, []),
-        }
-        for m in memberships
-    ]
 
 
 def _histories(

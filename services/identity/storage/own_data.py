@@ -14,6 +14,7 @@ from services.identity.domain.scopes import Scope
 from services.identity.storage.access_log import read_page
 from services.identity.storage.privacy import Operations
 from services.identity.storage.register import Register
+from services.identity.storage.sessions import OF_ACCOUNT
 from services.identity.storage.vault import Vault
 from services.identity.usecases.acting import read_or_refuse
 from shared.ids import account_name, day_to_date, shard_of
@@ -28,9 +29,13 @@ select number, set_time, sealed from person
 where shard = :shard and account_id = :account order by number
 """
 
-_SESSIONS = """
+_GUARDED_SINCE = """
+select start_time from guardianship where shard = :shard and ward_id = :account
+"""
+
+_SESSIONS = f"""
 select create_time, expire_time, end_time, end_cause from session
-where account_id = :account order by create_time
+where {OF_ACCOUNT} order by create_time
 """
 
 
@@ -61,7 +66,8 @@ class OwnData:
         """Every part, one after the other; the account is not erased."""
         register = self._register(connection)
         account = read_or_refuse(register, account_id)
-        yield _account(account, register.guardian_of(account_id), register.wards_of(account_id))
+        guardian = register.guardian_of(account_id), _guarded_since(connection, account_id)
+        yield _account(account, *guardian, register.wards_of(account_id))
         yield self._persons(connection, account_id)
         yield self._consents(register, account_id)
         yield _events(register, account_id)
@@ -117,7 +123,16 @@ class OwnData:
         return scope.name if scope is not None else str(code)
 
 
-def _account(account: Account, guardian_id: int | None, wards: Sequence[int]) -> Table:
+def _guarded_since(connection: sa.Connection, account_id: int) -> datetime | None:
+    """Since when the account has a guardian, also one whose time is over; None without any."""
+    parameters = {"shard": shard_of(account_id), "account": account_id}
+    since: datetime | None = connection.execute(sa.text(_GUARDED_SINCE), parameters).scalar()
+    return since
+
+
+def _account(
+    account: Account, guardian_id: int | None, since: datetime | None, wards: Sequence[int]
+) -> Table:
     row = {
         "account": account_name(account.account_id),
         "state": account.state.name.lower(),
@@ -126,6 +141,7 @@ def _account(account: Account, guardian_id: int | None, wards: Sequence[int]) ->
         "open_time": account.open_time,
         "update_time": account.update_time,
         "guardian": account_name(guardian_id) if guardian_id else "",
+        "guardian_since": since,
         "wards": [account_name(ward) for ward in wards],
     }
     return table_of("account", [row])
@@ -134,7 +150,7 @@ def _account(account: Account, guardian_id: int | None, wards: Sequence[int]) ->
 def _events(register: Register, account_id: int) -> Table:
     rows = [
         (one.event_time, one.kind.name.lower(), one.number, one.actor, one.cause)
-        for one in reversed(register.read_events(account_id))
+        for one in reversed(register.read_events(account_id, words=True))
     ]
     return Table("events", ("event_time", "kind", "number", "actor", "cause"), rows)
 

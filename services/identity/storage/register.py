@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -165,9 +166,10 @@ class Register(ConsentRows):
         before: int | None = None,
         limit: int | None = None,
         kinds: Sequence[Event] = (),
+        words: bool = False,
     ) -> list[NotedEvent]:
         """What happened to the account, newest first: positions below `before`, at most `limit`,
-        of `kinds` where any are named."""
+        of `kinds` where any are named; with the customer's own `words`, opened, as causes."""
         query = (
             sa.select(t.event)
             .where(t.event.c.account_id == account_id)
@@ -180,10 +182,11 @@ class Register(ConsentRows):
             query = query.where(t.event.c.kind.in_([kind.value for kind in kinds]))
         return [
             NotedEvent(
-                row.position, Event(row.kind), row.event_time, row.number, row.actor, row.cause
+                row.position, Event(row.kind), row.event_time, row.number, row.actor,
+                self._opened(row) if words and row.words else row.cause,
             )
             for row in self._connection.execute(query)
-        ]
+        ]  # fmt: skip
 
     def note(self, account_id: int, happened: Sequence[Happened], actor: str, now: datetime) -> int:
         """Writes what happened, moves the account to the end of the feed, and returns that
@@ -199,6 +202,7 @@ class Register(ConsentRows):
                     "position": int(first) + place, "account_id": account_id, "event_time": now,
                     "number": one.number, "shard": shard, "kind": one.kind.value,
                     "actor": actor, "cause": one.cause,
+                    "words": self._sealed(account_id, one.words, int(first) + place),
                 }
                 for place, one in enumerate(happened)
             ],
@@ -209,6 +213,13 @@ class Register(ConsentRows):
             .values(position=int(first) + len(happened) - 1, update_time=now)
         )
         return int(first) + len(happened) - 1
+
+    def position_of(self, account_id: int) -> int:
+        """Where the account stands in the feed of its shard."""
+        query = sa.select(t.account.c.position).where(
+            t.account.c.shard == shard_of(account_id), t.account.c.account_id == account_id
+        )
+        return int(self._connection.execute(query).scalar_one())
 
     def add_guardianship(self, ward_id: int, guardian_id: int, now: datetime) -> None:
         """Notes who decides for a child."""
@@ -240,6 +251,16 @@ class Register(ConsentRows):
             "day": day,
         }  # fmt: skip
         return bool(self._connection.execute(sa.text(_MEMBER), parameters).scalar())
+
+    def _sealed(self, account_id: int, words: str, position: int) -> bytes | None:
+        if not words:
+            return None
+        plain, purpose = words.encode(), f"event/{position}"
+        return self._vault.seal(self._connection, account_id, purpose, plain)
+
+    def _opened(self, row: sa.Row[Any]) -> str:
+        purpose = f"event/{row.position}"
+        return self._vault.open(self._connection, row.account_id, purpose, row.words).decode()
 
     def _stood(self, account_id: int, as_of: datetime) -> tuple[State, datetime]:
         """State and time of the last change of an account that was open at `as_of`."""

@@ -29,7 +29,9 @@ session = sa.Table(
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("request", sa.Uuid, nullable=False),
     sa.Column("end_cause", sa.Text, nullable=False),
+    sa.Column("customer", sa.Uuid),
     sa.Index("session_account", "account_id"),
+    sa.Index("session_customer", "customer"),
     sa.Index("session_expire", "expire_time"),
 )
 ticket = sa.Table(
@@ -42,6 +44,12 @@ ticket = sa.Table(
     sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Index("ticket_expire", "expire_time"),
 )
+
+
+OF_ACCOUNT = """(account_id = :account or account_id is null and customer in (
+    select key from customer_key where account_id = :account
+))"""
+"""Sessions of an account, and those that its customer began before there was one."""
 
 
 class Sessions:
@@ -78,7 +86,7 @@ class Sessions:
                 session_id=new.session_id, shard=shard_of(new.session_id),
                 account_id=new.account_id, generation=new.generation,
                 request=UUID(bytes=new.request), create_time=new.create_time,
-                expire_time=new.expire_time, end_cause="",
+                expire_time=new.expire_time, end_cause="", customer=UUID(bytes=new.customer),
             )
         )  # fmt: skip
 
@@ -141,13 +149,14 @@ def purge(connection: sa.Connection, now: datetime) -> int:
 
 def delete_sessions(connection: sa.Connection, account_id: int) -> int:
     """Takes away every session of an account, which ends those that had not; how many."""
-    return connection.execute(sa.delete(session).where(session.c.account_id == account_id)).rowcount
+    statement = sa.text(f"delete from session where {OF_ACCOUNT}")
+    return connection.execute(statement, {"account": account_id}).rowcount
 
 
 def _session(row: sa.Row[tuple[object, ...]]) -> Session:
     return Session(
-        row.session_id, row.account_id, row.generation, row.request.bytes, row.create_time,
-        row.expire_time, row.end_time,
+        row.session_id, row.account_id, row.generation, row.request.bytes,
+        row.customer.bytes if row.customer else b"", row.create_time, row.expire_time, row.end_time,
     )  # fmt: skip
 
 

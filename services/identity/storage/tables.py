@@ -70,6 +70,7 @@ event = sa.Table(
     sa.Column("kind", sa.SmallInteger, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("words", sa.LargeBinary),
     sa.Index("event_account", "account_id", "position"),
 )
 request = sa.Table(

@@ -9,6 +9,7 @@ from datetime import datetime
 from services.identity.domain.account import (
     Account,
     Consent,
+    Decision,
     Event,
     Grant,
     Happened,
@@ -23,6 +24,7 @@ from services.identity.usecases.acting import (
     GUARDIAN,
     Register,
     Request,
+    actor_of,
     claim,
     decider,
     hold,
@@ -33,16 +35,18 @@ from services.identity.usecases.acting import (
 )
 from services.identity.usecases.consents import decide
 from shared.clock import ClockUs
-from shared.ids import account_name, civil_day, to_us
+from shared.ids import account_name, civil_day, from_us, to_us
 from shared.refusal import EtagMismatch, GuardianRequired, Refusal, ResourceExists, StateConflict
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An account and what became of each consent that came with its opening."""
+    """An account and what became of each consent that came with its opening; of a retry those
+    that were granted then, as they stand."""
 
     account: Account
     outcomes: Sequence[Consent | Refusal]
+    retry: bool = False
 
 
 def open_account(
@@ -58,7 +62,7 @@ def open_account(
 
     A consent that cannot be granted, or comes in as the refusal of what could not be read, is
     refused by itself. A retry is answered with the account
-    as it stands and its consents. RESOURCE_EXISTS for another opening by a person who has an
+    as it stands and what it granted. RESOURCE_EXISTS for another opening by a person who has an
     account, GUARDIAN_REQUIRED for a child.
     """
     if new.guarded(civil_day(to_us(new.open_time))):
@@ -117,17 +121,28 @@ def open_for(
     return Opened(new, outcomes)
 
 
-def opened_before(request: Request, *, register: Register) -> Opened | None:
-    """What a retry of an opening is answered with; None when the request is new."""
+def opened_before(request: Request, *, register: Register, clock: ClockUs) -> Opened | None:
+    """What a retry of opening a child's account is answered with; None when the request is new.
+
+    CALLER_NOT_ALLOWED once the right of whoever opened it has ended.
+    """
     known = register.read_request(request.key)
-    return None if known is None else _opened_before(request, known, register)
+    if known is None:
+        return None
+    opened = _opened_before(request, known, register)
+    actor_of(request, opened.account, from_us(clock()), register=register)
+    return opened
 
 
 def _opened_before(request: Request, known: tuple[bytes, int, int], register: Register) -> Opened:
     same_content(known[0], request)
     account = read_or_refuse(register, known[2])
-    consents = [c for c in register.read_consents(account.account_id) if c.revoke_time is None]
-    return Opened(account, list(reversed(consents)))
+    granted = [
+        consent
+        for consent in reversed(register.read_consents(account.account_id))
+        if consent.grant_time == account.open_time and consent.decision is Decision.GRANTED
+    ]
+    return Opened(account, granted, retry=True)
 
 
 def update_account(
@@ -140,7 +155,7 @@ def update_account(
     clock: ClockUs,
 ) -> Account:
     """The account with its person changed; ETAG_MISMATCH when it is not what was read."""
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     if known is not None:
         return account
@@ -190,10 +205,11 @@ def _move(
     register: Register,
     clock: ClockUs,
 ) -> Account:
-    claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     wanted = {Event.SUSPENDED: State.SUSPENDED, Event.REINSTATED: State.OPEN}[event]
-    if account.state is wanted:
+    # A retry that comes late changes nothing either: somebody may have decided otherwise since.
+    if known is not None or account.state is wanted:
         return account
     if account.kind is Kind.HOUSEHOLD:
         raise StateConflict(
@@ -221,14 +237,17 @@ def close_account(
 
     `also_end` ends what else hangs on the account and says what is to be noted of it.
     """
-    claim(request, account_id, register)
+    claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     actor = decider(request, account, now, register=register)
     if account.state is State.CLOSED:
         return account
     if account.state is State.ERASED:
         raise not_open(account)  # nothing that a person sent is kept any more, not even its id
-    happened = [Happened(Event.CLOSED, cause=cause), *also_end(account, now)]
+    closed = Happened(Event.CLOSED, cause=cause)
+    if request.kind == CUSTOMER:
+        closed = Happened(Event.CLOSED, words=cause)
+    happened = [closed, *also_end(account, now)]
     for consent in register.read_consents(account_id):
         if consent.in_force(now):
             register.put_consent(consent.ended(now))

@@ -60,7 +60,9 @@ class Register(Protocol):
     def note(
         self, account_id: int, happened: Sequence[Happened], actor: str, now: datetime
     ) -> int: ...
+    def position_of(self, account_id: int) -> int: ...
     def guardian_of(self, account_id: int) -> int | None: ...
+    def wards_of(self, account_id: int) -> list[int]: ...
     def is_member(self, household_id: int, member_id: int, day: int) -> bool: ...
 
 
@@ -136,12 +138,17 @@ def hold(account_id: int, register: Register, clock: ClockUs) -> tuple[Account, 
     return account, max(from_us(clock()), account.update_time)
 
 
-def claim(request: Request, account_id: int, register: Register) -> int | None:
-    """Notes the request id: None when it is new, else the number of what it made."""
+def claim(request: Request, account_id: int, register: Register, clock: ClockUs) -> int | None:
+    """Notes the request id: None when it is new, else the number of what it made.
+
+    A retry is answered by how things stand, so to nobody whose right has ended since.
+    """
     known = register.claim_request(request.key, request.content, account_id)
     if known is None:
         return None
     same_content(known[0], request)
+    if request.kind == CUSTOMER:
+        read_for(request, account_id, register=register, clock=clock)
     return known[1]
 
 

@@ -45,7 +45,7 @@ def propose_shares(
     request: Request, proposer_id: int, weights: Sequence[tuple[int, int]], room: Room
 ) -> View:
     """The household with the proposal, signed by its proposer; it replaces the one before."""
-    known = claim(request, proposer_id, room.register)
+    known = claim(request, proposer_id, room.register, room.clock)
     if known is not None:
         return view(room.households.numbered(proposer_id, known).household_id, proposer_id, room)
     seat = _sit_down(request, proposer_id, room)
@@ -67,7 +67,7 @@ def propose_shares(
 def sign_shares(request: Request, signer_id: int, number: int, room: Room) -> View:
     """The household with the signature; signing twice changes nothing. STATE_CONFLICT for a
     proposal that was replaced, or void because the members have changed."""
-    known = claim(request, signer_id, room.register)
+    known = claim(request, signer_id, room.register, room.clock)
     if known is not None:
         return view(room.households.numbered(signer_id, known).household_id, signer_id, room)
     seat = _sit_down(request, signer_id, room)

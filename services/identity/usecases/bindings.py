@@ -74,7 +74,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """A binding as it stands, and the feed position of its end: 0 when it had ended before."""
+    """A binding as it stands, and a feed position at which its end has been told."""
 
     binding: Binding
     position: int
@@ -97,7 +97,7 @@ def start_binding(
     It rests on a consent to the link in force, or on the one that `grant` makes. A retry is
     answered with the same code while that is valid, and with CODE_INVALID after.
     """
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     actor = decider(request, account, now, register=register)
     # Made from the request and never kept: whoever reads the database can show it to nobody.
@@ -142,12 +142,12 @@ def end_binding(
 
     A child may always unbind, as it may withdraw a consent.
     """
-    claim(request, account_id, register)
+    claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     actor = actor_of(request, account, now, register=register)
     binding = read_binding(bindings, account_id, number)
     if not bindings.end(account_id, now, number=number):
-        return Ended(binding, 0)
+        return Ended(binding, register.position_of(account_id))
     position = register.note(account_id, [Happened(Event.UNBOUND, number)], actor, now)
     return Ended(replace(binding, end_time=now, expire_time=None), position)
 

@@ -61,7 +61,7 @@ def create_community(
     community_id = community_id_for(secret, request.key)
     code = make_code(secret, COMMUNITY, request.key)
     # The request is nobody's: no account's erasure takes it.
-    if claim(request, 0, register) is None:
+    if claim(request, 0, register, clock) is None:
         made = Community(community_id, kind, title_zh, title_en)
         communities.add(made, code_digest(secret, COMMUNITY, code), from_us(clock()))
     return get_community(community_id, communities=communities), code
@@ -89,7 +89,7 @@ def join_community(
 
     Joining twice changes nothing, and neither does a retry after leaving.
     """
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     actor = decider(request, account, now, register=register)
     memberships = communities.memberships(account_id)
@@ -133,7 +133,7 @@ def leave_community(
 ) -> datetime:
     """When the account left; leaving twice keeps the first moment. RESOURCE_NOT_FOUND when it
     never belonged. A child may always leave."""
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     actor = actor_of(request, account, now, register=register)
     left = next(

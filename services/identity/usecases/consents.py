@@ -43,8 +43,8 @@ def nothing_else(_account: Account, _consent: Consent, _now: datetime) -> list[H
 
 @dataclass(frozen=True)
 class Decided:
-    """A consent as it stands after a call, and the account's newest position in the feed as far as
-    this call moved it: 0 when it changed nothing."""
+    """A consent as it stands after a call, and the account's newest position in the feed: who has
+    followed up to there has seen what the call, or the one that it repeats, has changed."""
 
     consent: Consent
     position: int
@@ -64,11 +64,11 @@ def grant_consent(
     One of the same scope in force is returned when the grant says the same, and otherwise
     ends at the very moment at which the new one begins.
     """
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     consents = register.read_consents(account_id)
     if known is not None:
-        return Decided(_numbered(account_id, consents, known), 0)
+        return Decided(_numbered(account_id, consents, known), register.position_of(account_id))
     actor = decider(request, account, now, register=register)
     require_open(account)
     refuse_alone(grant.scope, "consent.scope")
@@ -77,8 +77,9 @@ def grant_consent(
         by_guardian=actor == GUARDIAN,
     )  # fmt: skip
     register.answer_request(request.key, consent.number)
-    position = register.note(account_id, happened, actor, now) if happened else 0
-    return Decided(consent, position)
+    if happened:
+        return Decided(consent, register.note(account_id, happened, actor, now))
+    return Decided(consent, register.position_of(account_id))
 
 
 def refuse_consent(
@@ -96,11 +97,11 @@ def refuse_consent(
     A second refusal of the same notice changes nothing. A child may refuse for itself, as it
     may withdraw.
     """
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     consents = register.read_consents(account_id)
     if known is not None:
-        return Decided(_numbered(account_id, consents, known), 0)
+        return Decided(_numbered(account_id, consents, known), register.position_of(account_id))
     actor = actor_of(request, account, now, register=register)
     require_open(account)
     scope = scope_meant(grant, scopes)
@@ -108,7 +109,7 @@ def refuse_consent(
     again = newest is not None and newest.decision is Decision.REFUSED
     if newest is not None and again and newest.notice_digest == scope.notice_digest:
         register.answer_request(request.key, newest.number)
-        return Decided(newest, 0)
+        return Decided(newest, register.position_of(account_id))
     number = consents[0].number + 1 if consents else 1
     refusal = Consent(
         account_id, number, scope.code, scope.notice_digest, now, now, None, None,
@@ -137,12 +138,12 @@ def revoke_consent(
 
     A child may always withdraw, as its guardian may.
     """
-    claim(request, account_id, register)
+    claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     consent = _numbered(account_id, register.read_consents(account_id), number)
     actor = actor_of(request, account, now, register=register)
     if not consent.in_force(now):
-        return Decided(consent, 0)
+        return Decided(consent, register.position_of(account_id))
     consent = consent.ended(now)
     register.put_consent(consent)
     happened = [Happened(Event.CONSENT_REVOKED, number), *also_end(account, consent, now)]

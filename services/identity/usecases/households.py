@@ -66,7 +66,7 @@ def create_household(
     STATE_CONFLICT for whoever belongs to one from tomorrow on.
     """
     household_id = founded_by(request, room)
-    if claim(request, founder_id, room.register) is None:
+    if claim(request, founder_id, room.register, room.clock) is None:
         held, now = hold_persons([founder_id], room)
         founder = held[founder_id]
         actor = decider(request, founder, now, register=room.register)
@@ -132,7 +132,7 @@ def invite_member(request: Request, inviter_id: int, room: Room) -> Invited:
 
     A retry is answered with the same code while that waits, and with CODE_INVALID after.
     """
-    known = claim(request, inviter_id, room.register)
+    known = claim(request, inviter_id, room.register, room.clock)
     held, now = hold_persons([inviter_id], room)
     decider(request, held[inviter_id], now, register=room.register)
     # Made from the request and never kept: whoever reads the database can hand it to nobody.
@@ -174,7 +174,7 @@ def accept_invitation(
 ) -> View:
     """The household of the code, joined from tomorrow on; who came with a split leaves the old
     one for it in the same moment. CODE_INVALID for a code that this account cannot use now."""
-    known = claim(request, joiner_id, room.register)
+    known = claim(request, joiner_id, room.register, room.clock)
     if known is not None:
         joined = room.households.numbered(joiner_id, known).household_id
         return view(joined, joiner_id, room)

@@ -62,7 +62,7 @@ class Parted:
 def leave_household(request: Request, account_id: int, room: Room) -> int:
     """The first civil day that no longer belongs to the membership. A child may leave by itself,
     as it may withdraw."""
-    known = claim(request, account_id, room.register)
+    known = claim(request, account_id, room.register, room.clock)
     if known is not None:
         return known
     held, now = hold_persons([account_id], room)
@@ -87,7 +87,7 @@ def remove_member(request: Request, head_id: int, member_id: int, room: Room) ->
         raise FieldInvalid(
             "member", "member is the one who asks; nobody removes oneself, use LeaveHousehold"
         )
-    known = claim(request, head_id, room.register)
+    known = claim(request, head_id, room.register, room.clock)
     if known is not None:
         return view(room.households.numbered(head_id, known).household_id, head_id, room)
     held, now = hold_persons([head_id, member_id], room)
@@ -127,7 +127,7 @@ def split_household(
     """A new household from tomorrow on, with the mover as head, who leaves the old one; a code for
     each of `members`, who move when they accept."""
     household_id = founded_by(request, room)
-    if claim(request, mover_id, room.register) is None:
+    if claim(request, mover_id, room.register, room.clock) is None:
         held, now = hold_persons([mover_id], room)
         mover = held[mover_id]
         actor = decider(request, mover, now, register=room.register)

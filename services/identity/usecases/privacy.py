@@ -10,9 +10,7 @@ from services.identity.domain.account import Event, Happened
 from services.identity.domain.account import State as AccountState
 from services.identity.domain.operation import (
     ARCHIVES_MAX,
-    IDENTITY,
     PARTS,
-    RECORDS_KEPT,
     Kind,
     Operation,
     Part,
@@ -20,12 +18,10 @@ from services.identity.domain.operation import (
     State,
 )
 from services.identity.usecases.acting import (
-    CUSTOMER,
     Register,
     Request,
     actor_of,
     claim,
-    decider,
     hold,
 )
 from shared.clock import ClockUs
@@ -70,14 +66,6 @@ class Copy(Protocol):
     def fault(self, service: str, files: Sequence[SentFile]) -> str: ...
 
 
-class Eraser(Protocol):
-    """Ends what is personal in identity's own tables; see `storage.erasure.Eraser`."""
-
-    def erase(self, account_id: int, now: datetime) -> dict[str, int]: ...
-    def forget_requests(self, account_id: int) -> int: ...
-    def reads_until(self, account_id: int) -> datetime | None: ...
-
-
 def ask_export(
     request: Request,
     account_id: int,
@@ -91,7 +79,7 @@ def ask_export(
     A child may ask for itself. ACCOUNT_NOT_OPEN once erased, LIMIT_REACHED while ARCHIVES_MAX
     archives of the account are kept.
     """
-    known = claim(request, account_id, register)
+    known = claim(request, account_id, register, clock)
     account, now = hold(account_id, register, clock)
     if known is not None:
         return read_operation(operations, account_id, known)
@@ -120,80 +108,6 @@ def ask_export(
     register.answer_request(request.key, number)
     register.note(account_id, [Happened(Event.EXPORT_ASKED, number)], actor, now)
     return copy
-
-
-def erase_account(
-    request: Request,
-    account_id: int,
-    cause: str,
-    *,
-    register: Register,
-    operations: Operations,
-    eraser: Eraser,
-    clock: ClockUs,
-) -> Operation:
-    """The erasure of a closed account, of which identity's part is done.
-
-    An erased account has one erasure for ever, and every later call is answered with it.
-    STATE_CONFLICT unless closed, GUARDIAN_REQUIRED for a child.
-    """
-    claim(request, account_id, register)
-    account, now = hold(account_id, register, clock)
-    if account.state is AccountState.ERASED:
-        eraser.forget_requests(account_id)  # this one, which is a digest of what a person sent
-        return operations.of_kind(account_id, Kind.ERASURE, State.RUNNING, State.DONE)[0]
-    actor = decider(request, account, now, register=register)
-    if account.state is not AccountState.CLOSED:
-        name, word = account_name(account_id), account.state.name.lower()
-        raise StateConflict(
-            f"{name} is {word}; only a closed account is erased, so close it first",
-            metadata={"resource": name, "state": word, "wanted": "closed"},
-        )
-    counts = eraser.erase(account_id, now)
-    kept = _kept_by_identity(now, eraser.reads_until(account_id))
-    number = operations.next_number(account_id)
-    parts = [
-        Part(service, now, counts, kept) if service == IDENTITY else Part(service)
-        for service in PARTS
-    ]
-    erasure = Operation(account_id, number, Kind.ERASURE, State.RUNNING, now, parts)
-    operations.begin(erasure)
-    register.set_state(account_id, AccountState.ERASED)
-    told = cause if request.kind != CUSTOMER else ""  # the holder's own words go too
-    register.note(account_id, [Happened(Event.ERASED, number, told)], actor, now)
-    return erasure
-
-
-def _kept_by_identity(now: datetime, reads_until: datetime | None) -> list[Kept]:
-    """What is kept of an account that is erased `now`, all of it under its number only.
-
-    `reads_until` is when the last read in the access log is forgotten; None without reads.
-    """
-    until = now + RECORDS_KEPT
-    kept = [
-        Kept(
-            "decisions about consents with their notices, and the events of the account",
-            "PIPL art. 55 and 56: records of processing are kept for three years at least",
-            until,
-        ),
-        Kept(
-            "memberships of households and the shares signed in them",
-            "rights of the other members to what was shared out",
-        ),
-        Kept(
-            "the account's number, kind and state, and this record",
-            "the ledger names the account, and the erasure can be proved",
-        ),
-    ]
-    if reads_until is not None:
-        kept.append(
-            Kept(
-                "who read personal fields of the account, when and why",
-                "PIPL art. 55 and 56: evidence of who looked",
-                reads_until,
-            )
-        )
-    return kept
 
 
 def take_piece(

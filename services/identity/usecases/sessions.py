@@ -77,6 +77,9 @@ def create_session(
     account_id, now = _account_held(customer_keys, register, clock)
     session = replace(new, account_id=account_id)
     others = acts_for(account_id, now) if account_id is not None else {}
+    if account_id is not None:
+        # A person has several relations with the bank; each of them finds the account from now on.
+        register.claim_customer(customer_keys, account_id)
     if session_id == new.session_id:
         sessions.add(session)
         if account_id is not None:
