@@ -77,6 +77,8 @@ def load_or_make(directory: Path, purpose: str) -> ECKey:
             if key.thumbprint() not in _key_ids(directory, purpose):
                 _publish(directory, purpose, [_jwk_of(key), *_read(directory, purpose)])
             (directory / _FORMER_FILE).unlink(missing_ok=True)
+    # Whoever made it may not have come so far, and what it signs is verified for ever.
+    _sync(directory)
     return key
 
 
@@ -92,6 +94,7 @@ def rotate(directory: Path, purpose: str, settle_s: float = SETTLE_S) -> str:
         _publish(directory, purpose, [_jwk_of(key), *_read(directory, purpose)])
         time.sleep(settle_s)
         _draft(path, key.as_pem(private=True), 0o600).replace(path)
+        _sync(directory)
     time.sleep(settle_s)
     return key.thumbprint()
 
@@ -185,6 +188,7 @@ def _read(directory: Path, purpose: str) -> list[Jwk]:
 def _publish(directory: Path, purpose: str, keys: list[Jwk]) -> None:
     path = published_file(directory, purpose)
     _draft(path, json_web_key_set(keys).encode(), 0o644).replace(path)
+    _sync(directory)
 
 
 def _draft(path: Path, data: bytes, mode: int) -> Path:
@@ -197,6 +201,15 @@ def _draft(path: Path, data: bytes, mode: int) -> Path:
         file.flush()
         os.fsync(descriptor)
     return draft
+
+
+def _sync(directory: Path) -> None:
+    """The names in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

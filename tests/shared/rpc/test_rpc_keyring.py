@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 import threading
 import time
@@ -53,6 +54,40 @@ def test_a_key_is_named_by_its_thumbprint_of_rfc_7638(tmp_path: Path) -> None:
     text = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()
     assert key.key_id == urlsafe_b64encode(sha256(text).digest()).decode().rstrip("=")
     assert key.jwk == {**required, "kid": key.key_id, "use": "sig", "alg": "ES256"}
+
+
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """Name and digest of every file that lay in the directory when that was last synced."""
+    kept: set[tuple[str, str]] = set()
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            kept.clear()
+            kept.update(lying_in(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", note)
+    return kept
+
+
+def lying_in(directory: Path) -> set[tuple[str, str]]:
+    return {(each.name, sha256(each.read_bytes()).hexdigest()) for each in directory.iterdir()}
+
+
+def test_what_signs_and_what_verifies_it_is_on_the_disk_before_it_is_used(
+    tmp_path: Path, synced: set[tuple[str, str]]
+) -> None:
+    load_or_make(tmp_path, RECEIPTS)
+    assert synced == lying_in(tmp_path)
+    rotate(tmp_path, RECEIPTS, 0)
+    assert synced == lying_in(tmp_path)
+    # Another process has made the key and was killed before it synced.
+    signing_file(tmp_path, RECEIPTS).with_suffix(".copy").write_bytes(b"")
+    synced.clear()
+    Signer(tmp_path, RECEIPTS)
+    assert synced == lying_in(tmp_path)
 
 
 def test_private_keys_are_private_and_public_ones_are_not(tmp_path: Path) -> None:
