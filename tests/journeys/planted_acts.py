@@ -152,15 +152,16 @@ async def copy(person: Person) -> bytes:
         return b"\n".join(packed.read(member) for member in packed.namelist())
 
 
-async def end(person: Person) -> None:
-    """Closes and erases, in words of the person's own."""
+async def end(person: Person, account: str = "") -> None:
+    """Closes and erases the own account, or a child's, in words of the person's own."""
+    name = account or person.account
     asked = account_pb.CloseAccountRequest(
-        name=person.account, request_id=request_id(), cause=f"leaves {word()}"
+        name=name, request_id=request_id(), cause=f"leaves {word()}"
     )
     await person.accounts.CloseAccount(asked)
     erased = await person.privacy.EraseAccountData(
         privacy_pb.EraseAccountDataRequest(
-            name=person.account, request_id=request_id(), cause=f"forget {word()}"
+            name=name, request_id=request_id(), cause=f"forget {word()}"
         )
     )
     await until_done(person, erased.operation.name)
@@ -177,13 +178,15 @@ async def follow(cast: Cast) -> None:
     activities = activity_grpc.ActivityServiceStub(sibling("activity"))
     assessments = assessment_grpc.AssessmentServiceStub(sibling("calculation"))
     ledger = ledger_grpc.LedgerServiceStub(sibling("settlement"))
+    feeds = (
+        (accounts.WatchAccounts, account_pb.WatchAccountsRequest),
+        (activities.WatchActivities, activity_pb.WatchActivitiesRequest),
+        (assessments.WatchAssessments, assessment_pb.WatchAssessmentsRequest),
+        (ledger.WatchTransfers, ledger_pb.WatchTransfersRequest),
+    )
+    # A channel that met a killed service comes back to it after a pause of its own.
     counts = await asyncio.gather(
-        _heard(accounts.WatchAccounts(account_pb.WatchAccountsRequest(cursors=cursors))),
-        _heard(activities.WatchActivities(activity_pb.WatchActivitiesRequest(cursors=cursors))),
-        _heard(
-            assessments.WatchAssessments(assessment_pb.WatchAssessmentsRequest(cursors=cursors))
-        ),
-        _heard(ledger.WatchTransfers(ledger_pb.WatchTransfersRequest(cursors=cursors))),
+        *(_heard(watch(asked(cursors=cursors), wait_for_ready=True)) for watch, asked in feeds)
     )
     assert all(counts), counts
 

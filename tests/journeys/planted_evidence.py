@@ -95,7 +95,7 @@ async def _play(
     cast, clients = Cast(supervisor.layout, evidence), Clients(supervisor.layout)
     people = People(clients)
     try:
-        parent, other = await everybody(cast, people)
+        parent, child, other = await everybody(cast, people)
         counted = Person(cast, people, "counted")
         await counted.open(TRAVEL, FINANCE)
         await people.until_known()
@@ -113,6 +113,7 @@ async def _play(
         await crash(cast, other, supervisor)
         await follow(cast)
         dumps += _dump(supervisor.layout)
+        await end(parent, child.account)
         await end(parent)
         await follow(cast)
         return numbers

@@ -218,7 +218,7 @@ async def live_together(head: Person, other: Person) -> None:
     )
 
 
-async def everybody(cast: Cast, people: People) -> tuple[Person, Person]:
+async def everybody(cast: Cast, people: People) -> tuple[Person, Person, Person]:
     """A parent with a child, and the other grown-up of the household."""
     parent = Person(cast, people, "family", {"person_ref": word(), "birth_date": "1983-02-17",
                                              "customer_kind": "cardholder"})  # fmt: skip
@@ -247,4 +247,4 @@ async def everybody(cast: Cast, people: People) -> tuple[Person, Person]:
     await live_together(parent, other)
     wrong = community_pb.JoinCommunityRequest(parent=parent.account, request_id=request_id())
     assert (await refusal(parent.communities.JoinCommunity(wrong)))[1] == "CODE_INVALID"
-    return parent, other
+    return parent, child, other
