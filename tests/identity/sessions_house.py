@@ -56,12 +56,18 @@ def request_id() -> str:
 
 
 class Clock:
-    """The real clock, moved as a test wants."""
+    """The real clock, moved as a test wants, or stopped."""
 
     ahead_s = 0
+    stopped_us: int | None = None
 
     def __call__(self) -> int:
-        return now_us() + self.ahead_s * 10**6
+        now = now_us() if self.stopped_us is None else self.stopped_us
+        return now + self.ahead_s * 10**6
+
+    def stop(self) -> None:
+        """Stands at the beginning of a second, and goes on by `ahead_s` alone."""
+        self.stopped_us = self() // 10**6 * 10**6
 
     @property
     def now_s(self) -> int:

@@ -159,6 +159,7 @@ def test_a_ticket_whose_session_was_ended_does_not_open_it_again(house: SessionH
 
 
 def test_a_retry_of_a_ticket_that_has_run_out_is_refused(house: SessionHouse) -> None:
+    house.clock.stop()
     ticket, request = house.bank.ticket(), request_id()
     house.create(ticket, request)
     house.clock.ahead_s = 64
