@@ -30,10 +30,19 @@ Result = TypeVar("Result")
 MAY_S = 1_780_000_000  # a moment in May 2026, after the day from which demo consents may cover
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on just now, and that was not given before: servers share the
+    port that they are told, so two of one number would answer for each other."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @contextmanager

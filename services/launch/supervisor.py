@@ -53,8 +53,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Returns when every service reports itself healthy."""
-        for service in self._services:
-            check_port(self.layout.listen(service), shared=False)
+        self._check_ports()
         load_or_make_key(self.layout.keys)
         self.layout.logs.mkdir(parents=True, exist_ok=True)
         if any(self.layout.database_url(service) is None for service in self._services):
@@ -64,6 +63,21 @@ class Supervisor:
                 self._spawn(service, worker)
         for service in self._services:
             self._wait_healthy(service)
+
+    def _check_ports(self) -> None:
+        """Workers of one service share its port, so two services of one would answer each other's
+        calls, and no system call would fail."""
+        named: dict[str, str] = {}
+        for service in self._services:
+            address = self.layout.listen(service)
+            if address in named:
+                raise StartRefused(
+                    f"CARBONACCOUNT_{named[address].upper()}_LISTEN and "
+                    f"CARBONACCOUNT_{service.upper()}_LISTEN are both {address}; give each "
+                    "service a port of its own"
+                )
+            named[address] = service
+            check_port(address, shared=False)
 
     def watch(self) -> None:
         """Starts anew what has died; call it several times a second."""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from services.launch.layout import CHECKOUT
+from services.launch.layout import CHECKOUT, Layout
+from services.launch.supervisor import Supervisor
 from shared.rpc.server import PortInUse, check_port
+from shared.settings import StartRefused
 from shared.storage.embedded import EmbeddedPostgres
 from tests.suite import free_port
 
@@ -145,6 +147,16 @@ def test_a_full_disk_is_one_clear_line(small_disk: Path, tmp_path: Path) -> None
     assert "cannot run: the disk of " in said
     assert "is full; free some of it" in said
     assert "Traceback" not in said
+
+
+def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    names = [f"CARBONACCOUNT_{service}_LISTEN" for service in ("IDENTITY", "ACTIVITY")]
+    supervisor = Supervisor(Layout(tmp_path, dict.fromkeys(names, address)))
+    with pytest.raises(StartRefused) as error:
+        supervisor.start()
+    assert all(name in str(error.value) for name in names)
+    assert f"are both {address}; give each" in str(error.value)
 
 
 def test_a_worker_of_another_suite_on_the_port_is_noticed() -> None:
