@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
+import grpc.aio
 import structlog
 
 from shared.settings import SettingsInvalid
@@ -58,10 +59,9 @@ def in_short(error: BaseException) -> str:
 
     A database tells the rows that it was about in the lines below its first.
     """
-    if isinstance(error, grpc.RpcError):
-        said = f"{error.code().name} {error.details()}"
-    else:
-        said = str(error)
+    said = str(error)
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):  # not every RpcError has a code
+        said = f"{error.code()} {error.details()}"
     return f"{type(error).__name__}: {said.partition(chr(10))[0]}"[:ERROR_MAX]
 
 

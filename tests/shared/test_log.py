@@ -73,6 +73,7 @@ def test_of_a_failed_call_a_line_holds_code_and_details() -> None:
     ):
         channel.unary_unary("/nobody/Answers")(b"", timeout=5)
     assert "UNAVAILABLE failed to connect" in in_short(caught.value)
+    assert in_short(grpc.RpcError("it broke")) == "RpcError: it broke"
 
 
 def test_what_is_no_secret_stays() -> None:
