@@ -46,9 +46,11 @@ ticket = sa.Table(
 )
 
 
-OF_ACCOUNT = """(account_id = :account or account_id is null and customer in (
+# An array is looked up by the index; "in (select ...)" beside "or" reads all without an account:
+# 8 ms against 0.02 with 20,000 of them.
+OF_ACCOUNT = """(account_id = :account or account_id is null and customer = any(array(
     select key from customer_key where account_id = :account
-))"""
+)))"""
 """Sessions of an account, and those that its customer began before there was one."""
 
 
