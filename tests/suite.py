@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,24 +24,10 @@ from services.launch.people import People
 from services.launch.supervisor import Supervisor
 from shared.rpc.status import reason_of
 from shared.storage.embedded import EmbeddedPostgres
+from shared.storage.machine import free_port
 
 Result = TypeVar("Result")
 MAY_S = 1_780_000_000  # a moment in May 2026, after the day from which demo consents may cover
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now, and that was not given before: servers share the
-    port that they are told, so two of one number would answer for each other."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 @contextmanager

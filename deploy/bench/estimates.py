@@ -36,11 +36,12 @@ from carbonaccount.activity.v1 import activity_service_pb2 as activity_pb
 from carbonaccount.calculation.v1 import assessment_service_pb2 as pb
 from carbonaccount.calculation.v1 import assessment_service_pb2_grpc as pb_grpc
 
-from deploy.bench.world import SCENE, World, free_port, running_world
+from deploy.bench.world import SCENE, World, running_world
 from services.launch.clients import Clients
 from shared.log import configure_log
 from shared.rpc.server import Server
 from shared.rpc.tokens import VERIFYING_FILE, TokenVerifier
+from shared.storage.machine import free_port
 
 WORKERS = 2
 CALLERS = 4

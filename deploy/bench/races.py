@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from carbonaccount.settlement.v1 import ledger_service_pb2 as pb
 from carbonaccount.settlement.v1 import ledger_service_pb2_grpc as pb_grpc
 
-from deploy.bench.world import World, free_port
+from deploy.bench.world import World
 from services.launch.layout import Layout
 from services.launch.supervisor import Supervisor
 from services.settlement.domain.judge import Post
@@ -25,6 +25,7 @@ from services.settlement.usecases.post_transfers import Order, post_transfers
 from services.settlement.wiring import MIGRATIONS
 from shared.rpc.tokens import load_or_make_key, make_token
 from shared.storage.engine import Database
+from shared.storage.machine import free_port
 from shared.storage.migrate import migrate
 
 BATCH = 500

@@ -17,12 +17,13 @@ import uvloop
 from carbonaccount.activity.v1 import activity_service_pb2 as pb
 from carbonaccount.activity.v1 import activity_service_pb2_grpc as pb_grpc
 
-from deploy.bench.world import SOURCE, World, free_port, report
+from deploy.bench.world import SOURCE, World, report
 from services.launch.clients import Clients
 from services.launch.layout import Layout
 from shared.log import configure_log
 from shared.rpc.server import Server
 from shared.rpc.tokens import VERIFYING_FILE, TokenVerifier
+from shared.storage.machine import free_port
 
 CALLERS = 32
 ROUNDS = 3

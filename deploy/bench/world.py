@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from services.launch.layout import CHECKOUT, SERVICES, Layout
 from services.launch.supervisor import Supervisor
 from shared.ids import account_name
 from shared.storage.embedded import default_home
+from shared.storage.machine import free_port
 
 HOME_SUFFIX = "-bench"
 SCENE = "scenes/metro-ride"
@@ -50,21 +50,6 @@ class World:
     def connect(self, service: str) -> psycopg.Connection[tuple[object, ...]]:
         """A psycopg connection to the database of a service."""
         return psycopg.connect(self.url(service).replace("+psycopg", ""), autocommit=True)
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now, and that was not given before: servers share the
-    port that they are told, so two of one number would answer for each other."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 @contextmanager

@@ -165,9 +165,14 @@ def server_note(data: Path) -> tuple[int, str]:
         return 0, ""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now, outside the range of outgoing ones.
+_given: set[int] = set()
 
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now and that this process was not given before,
+    outside the range of outgoing ones.
+
+    Services share the port that they are told: two of one number would answer for each other.
     Inside that range a client that knocks while the server restarts may be given the server's
     port for its own end, and the server could not take it again.
     """
@@ -177,7 +182,8 @@ def free_port() -> int:
         lowest = 32_768
     for _ in range(_PORT_DRAWS_MAX if lowest > _PORT_FIRST else 0):
         port = random.randrange(_PORT_FIRST, lowest)
-        if _is_free(port):
+        if port not in _given and _is_free(port):
+            _given.add(port)
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -11,7 +11,7 @@ import pytest
 from services.launch.layout import Layout
 from services.launch.supervisor import Supervisor
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import free_port
+from shared.storage.machine import free_port
 
 SERVICES = ("identity", "activity")
 

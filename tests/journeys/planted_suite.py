@@ -13,7 +13,7 @@ import psycopg
 from services.launch.layout import CHECKOUT, SERVICES, Layout
 from services.launch.supervisor import Supervisor
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import free_port
+from shared.storage.machine import free_port
 
 # The journal is kept from the first change to the last, so that all of it can be searched.
 SETTINGS = {"shared_buffers": "64MB", "wal_keep_size": "4GB", "log_min_messages": "info"}

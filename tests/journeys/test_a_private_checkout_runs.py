@@ -17,8 +17,7 @@ import pytest
 
 from services.launch.layout import CHECKOUT, SERVICES
 from shared.storage.embedded import default_home
-from shared.storage.machine import may_enter
-from tests.suite import free_port
+from shared.storage.machine import free_port, may_enter
 
 AS_ROOT = os.geteuid() == 0
 PARTS = ("services", "shared", "deploy", "build/gen")

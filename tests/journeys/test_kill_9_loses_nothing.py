@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from services.launch.layout import CHECKOUT, SERVICES
-from tests.suite import free_port
+from shared.storage.machine import free_port
 
 ROUNDS = 4
 # What an undisturbed run comes to; computed from the sample by its mapping, not copied from a run.

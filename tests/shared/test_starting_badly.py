@@ -17,7 +17,7 @@ from services.launch.supervisor import Supervisor
 from shared.rpc.server import PortInUse, check_port
 from shared.settings import StartRefused
 from shared.storage.embedded import EmbeddedPostgres
-from tests.suite import free_port
+from shared.storage.machine import free_port
 
 CALCULATION = {
     "CARBONACCOUNT_CALCULATION_LISTEN": "127.0.0.1:1",

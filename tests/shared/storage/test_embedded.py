@@ -20,6 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from shared.storage import machine
 from shared.storage.embedded import DatabaseUnavailable, EmbeddedPostgres, default_home
 from shared.storage.machine import fault, free_port, may_enter, server_note, server_processes
 
@@ -281,6 +282,14 @@ def test_another_port_is_chosen_when_somebody_was_quicker(
 def test_ports_are_chosen_where_no_outgoing_connection_takes_them() -> None:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(free_port() < lowest for _ in range(20))
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = free_port(), free_port()
+    machine._given.difference_update((first, second))
+    draws = iter([first, first, second])
+    monkeypatch.setattr("shared.storage.machine.random.randrange", lambda *_: next(draws))
+    assert (free_port(), free_port()) == (first, second)
 
 
 def test_a_full_disk_is_named_with_the_way_out(tmp_path: Path) -> None:
