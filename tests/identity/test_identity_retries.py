@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 from carbonaccount.feed.v1 import feed_service_pb2 as feed_pb
 from carbonaccount.feed.v1 import feed_service_pb2_grpc as feed_grpc
 from carbonaccount.identity.v1 import account_pb2, consent_service_pb2
@@ -21,20 +18,7 @@ from identity_house import (
     grant_of,
     refused,
     request_id,
-    served,
-    settings_for,
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def house(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[House]:
-    with served(settings_for(database_url, tmp_path), clock) as running:
-        yield running
 
 
 def grow_up(family: Family, clock: Clock) -> None:

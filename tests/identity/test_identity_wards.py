@@ -6,10 +6,8 @@ import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from carbonaccount.identity.v1 import (
     account_pb2,
     account_service_pb2,
@@ -29,23 +27,10 @@ from identity_house import (
     grant_of,
     refused,
     request_id,
-    served,
-    settings_for,
     stamp,
 )
 
 from shared.ids import date_to_day
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def house(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[House]:
-    with served(settings_for(database_url, tmp_path), clock) as running:
-        yield running
 
 
 def test_a_guardian_opens_consents_sees_and_withdraws(house: House) -> None:
